@@ -1,0 +1,1 @@
+"""Facts, prompts and counterfactual pairs."""

@@ -1,0 +1,292 @@
+"""Featurizers: the features that a mask selects from; and the registry of methods.
+
+A featurizer turns the residual x at the city's position into features and back.
+With the residuals of base and source and a mask m over features, the patch is
+
+    x_base  <-  decode((1 - m) * encode(x_base) + m * encode(x_source))
+
+Each featurizer says this twice: `patch`, the formula as it stands, on any
+vectors; and `freeze`, the same on a fixed table of vectors with everything
+computed once that does not depend on mask or rotation.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from imports import torch
+from saes import RELEASES, SparseAutoencoder
+
+CHUNK = 64  # vectors encoded at once: all latents of all of them would be large
+
+
+class Neuron:
+    """The residual's own coordinates: encode and decode are the identity."""
+
+    def __init__(self, d_model: int):
+        self.n_features = d_model
+        self.parameters: list[torch.Tensor] = []
+
+    def encode(self, x):
+        return x, None
+
+    def decode(self, features, context):
+        return features
+
+    def patch(self, x_base, x_source, mask):
+        """x_base, x_source [B, d_model], mask [n_features] -> the patched vectors [B, d_model]."""
+        f_base, context = self.encode(x_base)
+        f_source, _ = self.encode(x_source)
+        return self.decode((1 - mask) * f_base + mask * f_source, context)
+
+    def freeze(self, x_RD) -> Frozen:
+        """Bind to a table of vectors [R, d_model]; the result patches rows of it."""
+
+        def patch(base, source, mask):
+            return x_RD[base] + mask * (x_RD[source] - x_RD[base])
+
+        return Frozen(patch, None)
+
+    def saved(self) -> dict[str, torch.Tensor]:
+        """Tensors beside theta that the features depend on."""
+        return {}
+
+    def l0(self, x_RD) -> float | None:
+        """Mean number of latents that fire on a vector; None where features are not sparse."""
+        return None
+
+
+class Das(Neuron):
+    """Distributed alignment search: features are x @ R with R orthogonal and trained.
+
+    R = R0 expm(A), A skew-symmetric, from the lower triangle of the parameter: the
+    map and the parameter of torch.nn.utils.parametrizations.orthogonal with
+    matrix_exp and its trivialisation at R0 (Lezcano-Casado 2019).  R0 is a random
+    orthogonal matrix drawn from the seed, A starts at 0.
+
+    Geiger et al. 2023, "Finding Alignments Between Interpretable Causal Variables
+    and Distributed Neural Representations".
+    """
+
+    def __init__(self, d_model: int, seed: int, device: str = "cpu"):
+        generator = torch.Generator().manual_seed(seed)
+        start = torch.empty(d_model, d_model, dtype=torch.float64)
+        torch.nn.init.orthogonal_(start, generator=generator)
+        self.n_features = d_model
+        self.start = start.float().to(device)  # R0
+        self.lower = torch.zeros(d_model, d_model, device=device, requires_grad=True)
+        self.parameters = [self.lower]
+
+    def skew(self):
+        lower = self.lower.tril(-1)
+        return lower - lower.T
+
+    def rotation(self):
+        """R [d_model, n_features]."""
+        return self.start @ torch.matrix_exp(self.skew())
+
+    def encode(self, x):
+        rotation = self.rotation()
+        return x @ rotation, rotation
+
+    def decode(self, features, rotation):
+        return features @ rotation.T
+
+    def freeze(self, x_RD) -> Frozen:
+        turned = x_RD @ self.start
+
+        def patch(base, source, mask):
+            # Only the masked difference is ever rotated, and expm(A) is never formed.
+            skew = self.skew()
+            difference = expm_action(turned[source] - turned[base], skew)
+            return x_RD[base] + expm_action(difference * mask, skew, sign=-1) @ self.start.T
+
+        return Frozen(patch, None)
+
+    def saved(self) -> dict[str, torch.Tensor]:
+        with torch.no_grad():  # in float64: the saved rotation is orthogonal to fp32's last digits
+            skew = self.skew().double()
+            return {"rotation": (self.start.double() @ torch.matrix_exp(skew)).float()}
+
+
+class Sae(Neuron):
+    """The latents of a frozen SAE.
+
+    The decoded vector replaces x_base, reconstruction error and all, as in the
+    original experiment; with error_term the error of x_base is added back.
+    """
+
+    def __init__(self, sae: SparseAutoencoder, error_term: bool = False):
+        self.sae = sae
+        self.error_term = error_term
+        self.n_features = sae.n_latents
+        self.parameters = []
+
+    def encode(self, x):
+        latents, context = self.sae.encode(x)
+        error = x - self.sae.decode(latents, context) if self.error_term else None
+        return latents, (context, error)
+
+    def decode(self, features, context):
+        context, error = context
+        x_hat = self.sae.decode(features, context)
+        return x_hat if error is None else x_hat + error
+
+    def l0(self, x_RD) -> float:
+        with torch.no_grad():
+            counts = [(self.sae.encode(chunk)[0] > 0).sum(-1) for chunk in x_RD.split(CHUNK)]
+        return round(torch.cat(counts).double().mean().item(), 3)
+
+    def freeze(self, x_RD) -> Frozen:
+        """Keeps only the latents that fire on some vector of the table.
+
+        This is exact: a latent that never fires contributes nothing, its gradient
+        is always 0, and Adam does not move from zero moments.
+        """
+        with torch.no_grad():
+            chunks = x_RD.split(CHUNK)
+            fires = torch.stack([(self.sae.encode(chunk)[0] > 0).any(0) for chunk in chunks]).any(0)
+            alive = fires.nonzero()[:, 0]
+            latents_RF = torch.cat([self.sae.encode(chunk)[0][:, alive] for chunk in chunks])
+            _, context = self.sae.prepare(x_RD)
+            W_dec = self.sae.W_dec[alive].contiguous()
+            errors = x_RD - self.sae.finish(latents_RF @ W_dec, context) if self.error_term else None
+
+        def patch(base, source, mask):
+            f_base, f_source = latents_RF[base], latents_RF[source]
+            x_hat = self.sae.finish((f_base + mask * (f_source - f_base)) @ W_dec, context.rows(base))
+            return x_hat if errors is None else x_hat + errors[base]
+
+        return Frozen(patch, alive)
+
+
+@dataclass
+class Frozen:
+    """A featurizer bound to a table of vectors.
+
+    patch: function of base rows [B], source rows [B] and mask [n_active] -> [B, d_model].
+    alive: which features those are, [n_active] int64; None for all.
+    """
+
+    patch: Callable
+    alive: torch.Tensor | None
+
+    def widen(self, values, n_features: int):
+        """[n_active] -> [n_features], 0 for what is not alive (theta starts at 0 and stays there)."""
+        if self.alive is None:
+            return values
+        return torch.zeros(n_features, dtype=values.dtype, device=values.device).scatter(0, self.alive, values)
+
+
+# ---------------------------------------------------------------- x expm(A) without expm(A)
+
+
+def expm_action(x_BD, skew_DD, sign: int = 1):
+    """x @ expm(sign * A) for a few rows x [B, D] and a skew A [D, D], differentiable in both.
+
+    Scaling and a Taylor series on the rows: with n = ceil(|A| / 3), n times over,
+    x <- sum_k x (A / n)^k / k!, until a term is below 1e-9 of x.  A few rows times A
+    is all it needs, where torch.matrix_exp multiplies whole matrices and its backward
+    exponentiates one of twice the width (cf. Al-Mohy & Higham 2011, "Computing the
+    Action of the Matrix Exponential").
+    """
+    return _expm_action_function().apply(x_BD, skew_DD, sign)
+
+
+def _norm_estimate(matrix_DD) -> float:
+    """A lower bound of the 2-norm, mostly within a tenth of it: a few power iterations on four fixed rows."""
+    D = matrix_DD.shape[0]
+    grid = torch.arange(1, 4 * D + 1, dtype=matrix_DD.dtype, device=matrix_DD.device).view(4, D)
+    probe = torch.sin(grid * grid * 0.7390851)  # no two alike, and no random numbers used up
+    norm = 0.0
+    for _ in range(6):
+        probe = (probe / probe.norm(dim=1, keepdim=True).clamp_min(1e-30)) @ matrix_DD
+        norm = float(probe.norm(dim=1).max())
+    return norm
+
+
+@functools.cache
+def _expm_action_function():
+    # Defined on first use, as its base class would load torch when this file is imported.
+    class ExpmAction(torch.autograd.Function):
+        """Keeps the input of every product with A, so that A's gradient is one product at the end."""
+
+        @staticmethod
+        def forward(ctx, x, skew, sign):
+            n = max(1, math.ceil(_norm_estimate(skew) / 3))
+            scaled = skew * (sign / n)
+            inputs, counts = [], []
+            for _ in range(n):
+                smallest = 1e-9 * float(x.abs().max())
+                term, total, k = x, x, 0
+                while True:
+                    k += 1
+                    inputs.append(term)
+                    term = (term @ scaled) / k
+                    total = total + term
+                    if not float(term.abs().max()) > smallest:  # stops at NaN too
+                        break
+                x = total
+                counts.append(k)
+            ctx.inputs, ctx.counts, ctx.scale = inputs, counts, sign / n
+            ctx.save_for_backward(scaled)
+            return x
+
+        @staticmethod
+        def backward(ctx, grad):
+            (scaled,) = ctx.saved_tensors
+            grads = []  # of every product with `scaled`, last first
+            for count in reversed(ctx.counts):
+                term_grad = grad
+                for k in range(count, 0, -1):
+                    grads.append(term_grad / k)
+                    term_grad = grad + grads[-1] @ scaled.T
+                grad = term_grad
+            grad_skew = torch.cat(ctx.inputs[::-1]).T @ torch.cat(grads)
+            return grad, grad_skew * ctx.scale, None
+
+    return ExpmAction
+
+
+# ---------------------------------------------------------------- the registry of methods
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """What a method may build its featurizer from."""
+
+    d_model: int
+    seed: int
+    device: str = "cpu"
+    sae: SparseAutoencoder | None = None
+    error_term: bool = False
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to choose features.
+
+    build: Ingredients -> featurizer.
+    release: which SAEs it needs (a key of saes.RELEASES), if any.
+    fixed_mask: the mask of a method that is not trained, 0 or 1; None if it is.
+    """
+
+    build: Callable[[Ingredients], Neuron]
+    release: str | None = None
+    fixed_mask: float | None = None
+
+
+def _build_sae(need: Ingredients) -> Sae:
+    return Sae(need.sae, need.error_term)
+
+
+METHODS: dict[str, Method] = {
+    "none": Method(lambda need: Neuron(need.d_model), fixed_mask=0.0),  # nothing is patched
+    "full": Method(lambda need: Neuron(need.d_model), fixed_mask=1.0),  # the whole vector is
+    "neuron": Method(lambda need: Neuron(need.d_model)),
+    "das": Method(lambda need: Das(need.d_model, need.seed, need.device)),
+    **{release: Method(_build_sae, release=release) for release in RELEASES},
+}

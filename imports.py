@@ -1,0 +1,64 @@
+"""Every third-party library of the project, named once.
+
+    from imports import torch, tqdm
+
+gives a stand-in that costs nothing: the library itself is loaded when one of
+its names is first used, so ``--help`` answers at once and a missing library
+matters only to the command that needs it.  Nothing else in the project imports
+a third-party library directly.
+"""
+
+import importlib
+from types import ModuleType
+
+
+class UserError(Exception):
+    """Something the user can put right: what was wrong, where, and what to do.
+
+    Its text is one line; commands print it as ``error: ...`` and exit with 2.
+    Anything else that escapes is a bug of ours and keeps its traceback.
+    """
+
+
+class Library(ModuleType):
+    """A module that is imported when one of its public names is first read."""
+
+    def __init__(self, name: str, package: str | None = None):
+        super().__init__(name)
+        self._package = package or name.partition(".")[0]
+
+    # Not __getattr__, which is asked only for what the stand-in lacks: nnsight gives
+    # every object a method `save`, and the stand-in for nnsight would answer with that.
+    def __getattribute__(self, name: str):
+        if name.startswith("_") and name != "__version__":
+            return super().__getattribute__(name)
+        return getattr(self._load(), name)
+
+    def _load(self) -> ModuleType:
+        try:
+            return importlib.import_module(self.__name__)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != self.__name__.partition(".")[0]:
+                raise  # the library is there, something that it needs is not
+            raise UserError(
+                f"the library {self._package} is not installed: run ./setup.sh, "
+                f"or pip install {self._package} (the version in requirements.txt)"
+            ) from None
+
+
+np = Library("numpy")
+torch = Library("torch")
+functional = Library("torch.nn.functional")
+transformers = Library("transformers")
+tokenizers = Library("tokenizers")
+nnsight = Library("nnsight")
+safetensors = Library("safetensors")
+safetensors_torch = Library("safetensors.torch")
+yaml = Library("yaml", "pyyaml")
+tqdm = Library("tqdm")
+wandb = Library("wandb")
+blobfile = Library("blobfile")
+huggingface_hub = Library("huggingface_hub")
+hub_logging = Library("huggingface_hub.utils.logging")
+matplotlib = Library("matplotlib")
+pyplot = Library("matplotlib.pyplot")

@@ -1,0 +1,365 @@
+"""The three published SAE formats, read into one `SparseAutoencoder`.
+
+    sae = load_sae("openai", "saved_models/saes/openai/5.pt")
+    latents, context = sae.encode(x)          # x [..., d_model], the raw Hugging Face residual
+    x_hat = sae.decode(latents, context)      # back in the raw residual's own space
+
+`h[L]`, the residual after block L, is called ``blocks.{L+1}.hook_resid_pre`` or
+``blocks.{L}.hook_resid_post`` by the publishers; here everything is indexed by L.
+
+A family is one class below and one entry of `FAMILIES`; what was published, and
+under which name it is kept, is one entry of `RELEASES`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from imports import UserError, functional, safetensors_torch, torch, yaml
+from sae_files import read_config, read_safetensors, read_torch
+
+
+@dataclass(frozen=True)
+class Context:
+    """What encode took off a vector and decode puts back: decode gives y * scale + mean."""
+
+    mean: torch.Tensor | None = None  # [..., 1]
+    scale: torch.Tensor | None = None  # [..., 1]
+
+    def rows(self, index) -> Context:
+        return Context(*(None if t is None else t[index] for t in (self.mean, self.scale)))
+
+
+@dataclass
+class SparseAutoencoder:
+    """An SAE with its publisher's conventions: z = act((x' - bias?) W_enc + b_enc), x_hat = z W_dec + b_dec."""
+
+    family: str
+    layer: int | None  # L, where the file or its name tells
+    path: str
+    W_enc: torch.Tensor  # [d_model, n_latents]
+    b_enc: torch.Tensor  # [n_latents]
+    W_dec: torch.Tensor  # [n_latents, d_model]
+    b_dec: torch.Tensor  # [d_model]
+    subtract_b_dec: bool  # before encoding
+    centred: bool = False  # reads x - mean(x)
+    normalised: bool = False  # reads (x - mean(x)) / (std(x) + 1e-5)
+    k: int | None = None  # TopK: how many pre-activations are kept
+
+    @property
+    def n_latents(self) -> int:
+        return self.W_enc.shape[1]
+
+    @property
+    def d_model(self) -> int:
+        return self.W_enc.shape[0]
+
+    def prepare(self, x: torch.Tensor) -> tuple[torch.Tensor, Context]:
+        """x [..., d_model], the raw residual -> what the encoder reads, and what decode needs to undo it."""
+        if not (self.centred or self.normalised):
+            return x, Context()
+        mean = x.mean(-1, keepdim=True)
+        x = x - mean
+        if not self.normalised:
+            return x, Context(mean)
+        std = x.std(-1, keepdim=True)  # unbiased; eps is outside of it here, and absent on the way back
+        return x / (std + 1e-5), Context(mean, std)
+
+    def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, Context]:
+        """x [..., d_model], the raw residual -> latents [..., n_latents], and the context for decode."""
+        x, context = self.prepare(x)
+        pre = (x - self.b_dec if self.subtract_b_dec else x) @ self.W_enc + self.b_enc
+        if self.k is not None:  # the k largest pre-activations first, then ReLU
+            top = pre.topk(self.k, dim=-1)
+            pre = torch.zeros_like(pre).scatter(-1, top.indices, top.values)
+        return pre.relu(), context
+
+    def decode(self, latents: torch.Tensor, context: Context) -> torch.Tensor:
+        """latents [..., n_latents] -> x_hat [..., d_model] in the raw residual's space.
+
+        context: that of the vector which the result replaces.
+        """
+        return self.finish(latents @ self.W_dec, context)
+
+    def finish(self, x: torch.Tensor, context: Context) -> torch.Tensor:
+        """Add decode's bias to latents @ W_dec and return to the raw residual's space."""
+        x = x + self.b_dec
+        if context.scale is not None:
+            x = x * context.scale
+        return x if context.mean is None else x + context.mean
+
+    def to(self, device: str) -> SparseAutoencoder:
+        for name in ("W_enc", "b_enc", "W_dec", "b_dec"):
+            setattr(self, name, getattr(self, name).to(device))
+        return self
+
+
+def hook_point(layer: int, n_layers: int) -> str:
+    """TransformerLens's name of h[L]: the next block's input, or the last block's output."""
+    return f"blocks.{layer + 1}.hook_resid_pre" if layer + 1 < n_layers else f"blocks.{layer}.hook_resid_post"
+
+
+def layer_of_hook_point(name: str) -> int | None:
+    """L of ``blocks.5.hook_resid_pre`` (dots or hyphens): 4; of a resid_post: its own number; else None."""
+    match = re.search(r"blocks[.-](\d+)[.-]hook_resid_(pre|post)", name)
+    return int(match[1]) - (match[2] == "pre") if match else None
+
+
+# ---------------------------------------------------------------- families
+
+
+class OpenAI:
+    """TopK SAEs on normalised residuals (v5); plain ReLU without normalisation in the older v1 and v4 files.
+
+    Source: https://github.com/openai/sparse_autoencoder, sparse_autoencoder/model.py.
+    """
+
+    keys = ("pre_bias", "encoder.weight", "latent_bias", "decoder.weight")
+
+    def locate(self, folder: Path, layer: int, n_layers: int) -> Path:
+        return folder / f"{layer}.pt"
+
+    def read(self, path: Path, layer: int | None, raw_residual: bool) -> SparseAutoencoder:
+        content = read_torch(path)
+        _require_keys(content, self.keys, "openai", path)
+        is_topk = content.get("activation") == "TopK"
+        if content.get("activation", "ReLU") not in ("TopK", "ReLU"):
+            raise UserError(f"{path} has the activation {content['activation']!r}; known are TopK and ReLU")
+        k = None
+        if is_topk:
+            state = content.get("activation_state_dict")
+            k = state.get("k") if isinstance(state, dict) else None
+            if not isinstance(k, int) or not 0 < k <= content["latent_bias"].numel():
+                raise UserError(f"{path} is a TopK SAE with k = {k!r}; k must be a number from 1 to its latents")
+        if layer is None and path.stem.isdigit():
+            layer = int(path.stem)
+        return SparseAutoencoder(
+            *("openai", layer, str(path)),
+            W_enc=content["encoder.weight"].T,
+            b_enc=content["latent_bias"],
+            W_dec=content["decoder.weight"].T,
+            b_dec=content["pre_bias"],
+            subtract_b_dec=True,
+            normalised=is_topk,
+            k=k,
+        )
+
+    def write(self, path: Path, sae: SparseAutoencoder, n_layers: int) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        n = sae.n_latents
+        content = {
+            "pre_bias": sae.b_dec,
+            "encoder.weight": sae.W_enc.T.contiguous(),
+            "latent_bias": sae.b_enc,
+            "decoder.weight": sae.W_dec.T.contiguous(),
+            "stats_last_nonzero": torch.zeros(n, dtype=torch.long),
+            "latents_activation_frequency": torch.zeros(n),
+            "latents_mean_square": torch.zeros(n),
+            "activation": "TopK" if sae.k else "ReLU",
+            "activation_state_dict": {"k": sae.k, "postact_fn": "ReLU"} if sae.k else {},
+        }
+        torch.save(content, path)
+
+
+class Apollo:
+    """End-to-end SAEs on the mean-centred residual, decoder columns normalised in the forward pass.
+
+    Source: https://github.com/ApolloResearch/e2e_sae, e2e_sae/models/sparsifiers.py.
+    """
+
+    parts = ("encoder.0.weight", "encoder.0.bias", "decoder.weight", "decoder.bias")
+
+    def locate(self, folder: Path, layer: int, n_layers: int) -> Path:
+        return folder / f"layer{layer:02d}"
+
+    def read(self, path: Path, layer: int | None, raw_residual: bool) -> SparseAutoencoder:
+        file = self._weights_file(path)
+        content = read_torch(file)
+        hooks = {key[: -len(part) - 1] for part in self.parts for key in content if str(key).endswith("." + part)}
+        at = {layer_of_hook_point(hook): hook for hook in hooks}
+        if not hooks or None in at:
+            found = at.get(None) or _first_keys(content)
+            raise UserError(
+                f"{file} is not an apollo SAE: its keys ({found}) do not begin with a hook point such as "
+                f"blocks-6-hook_resid_pre{_looks_like(content)}"
+            )
+        if layer is None and len(at) > 1:
+            raise UserError(f"{file} holds SAEs of the layers {sorted(at)}; say which with layer=")
+        layer = next(iter(at)) if layer is None else layer
+        if layer not in at:
+            raise UserError(f"{file} holds an SAE of layer {min(at)}, not of layer {layer}; put the right file there")
+        weights = {part: f"{at[layer]}.{part}" for part in self.parts}
+        _require_keys(content, tuple(weights.values()), "apollo", file)
+        decoder = content[weights["decoder.weight"]]
+        if decoder.is_floating_point() and not raw_residual:
+            decoder = functional.normalize(decoder.float(), dim=0)
+        return SparseAutoencoder(
+            *("apollo", layer, str(file)),
+            W_enc=content[weights["encoder.0.weight"]].T,
+            b_enc=content[weights["encoder.0.bias"]],
+            W_dec=decoder.T,
+            b_dec=content[weights["decoder.bias"]],
+            subtract_b_dec=False,
+            centred=not raw_residual,
+        )
+
+    def _weights_file(self, path: Path) -> Path:
+        if not path.is_dir():
+            return path
+        steps = {int(m[1]): p for p in path.glob("samples_*.pt") if (m := re.fullmatch(r"samples_(\d+)\.pt", p.name))}
+        if not steps:
+            raise UserError(f"{path} has no samples_N.pt; download Apollo's run into it")
+        config = path / "final_config.yaml"
+        if config.exists() and not isinstance(read_config(config).get("saes"), dict):
+            raise UserError(f"{config} has no section saes; download Apollo's run again")
+        return steps[max(steps)]
+
+    def write(self, path: Path, sae: SparseAutoencoder, n_layers: int) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        hook = hook_point(sae.layer, n_layers)
+        tensors = (sae.W_enc.T.contiguous(), sae.b_enc, sae.W_dec.T.contiguous(), sae.b_dec)
+        content = {f"{hook.replace('.', '-')}.{part}": t for part, t in zip(self.parts, tensors, strict=True)}
+        torch.save(content, path / "samples_400000.pt")
+        settings = {"saes": {"sae_positions": [hook], "dict_size_to_input_ratio": sae.n_latents / sae.d_model}}
+        (path / "final_config.yaml").write_text(yaml.safe_dump(settings))
+
+
+class Bloom:
+    """ReLU SAEs on the mean-centred residual, in SAELens's old layout.
+
+    Source: https://huggingface.co/jbloom/GPT2-Small-SAEs-Reformatted and SAELens's
+    pretrained_saes.yaml (model_from_pretrained_kwargs: center_writing_weights).
+    """
+
+    keys = ("W_enc", "b_enc", "W_dec", "b_dec")
+
+    def locate(self, folder: Path, layer: int, n_layers: int) -> Path:
+        return folder / hook_point(layer, n_layers)
+
+    def read(self, path: Path, layer: int | None, raw_residual: bool) -> SparseAutoencoder:
+        folder, file = (path, path / "sae_weights.safetensors") if path.is_dir() else (path.parent, path)
+        if not file.exists():
+            raise UserError(f"{file} is missing; download the SAE's whole folder")
+        content = read_safetensors(file)
+        _require_keys(content, self.keys, "bloom", file)
+        scaling = content.get("scaling_factor")
+        if scaling is not None and not torch.all(scaling == 1):
+            raise UserError(f"{file} has a scaling_factor other than 1, which this family never uses; get it anew")
+        if (folder / "cfg.json").exists():
+            config = read_config(folder / "cfg.json")
+            told = layer_of_hook_point(str(config.get("hook_point") or config.get("hook_name") or folder.name))
+        else:
+            told = layer_of_hook_point(folder.name)
+        if None not in (layer, told) and told != layer:
+            raise UserError(f"{folder} holds an SAE of layer {told}, not of layer {layer}; put the right folder there")
+        return SparseAutoencoder(
+            *("bloom", told if layer is None else layer, str(file)),
+            **{key: content[key] for key in self.keys},
+            subtract_b_dec=True,
+            centred=not raw_residual,
+        )
+
+    def write(self, path: Path, sae: SparseAutoencoder, n_layers: int) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        hook = hook_point(sae.layer, n_layers)
+        layer = int(hook.split(".")[1])
+        config = {"hook_point": hook, "hook_point_layer": layer, "d_in": sae.d_model, "d_sae": sae.n_latents}
+        (path / "cfg.json").write_text(json.dumps(config, indent=1))
+        tensors = {key: getattr(sae, key).contiguous() for key in self.keys}
+        safetensors_torch.save_file(tensors, path / "sae_weights.safetensors")
+        safetensors_torch.save_file({"sparsity": torch.zeros(sae.n_latents)}, path / "sparsity.safetensors")
+
+
+FAMILIES = {"openai": OpenAI(), "apollo": Apollo(), "bloom": Bloom()}
+
+
+@dataclass(frozen=True)
+class Release:
+    """A set of published SAEs, one per layer: its family, and the layers there are for GPT-2 small."""
+
+    family: str
+    layers: tuple[int, ...]
+
+
+RELEASES = {
+    "openai": Release("openai", tuple(range(12))),
+    "apollo-e2e": Release("apollo", (1, 5, 9)),
+    "apollo-e2e+ds": Release("apollo", (1, 5, 9)),
+    "bloom": Release("bloom", tuple(range(12))),
+}
+
+
+def locate(release: str, root: str | Path, layer: int, n_layers: int) -> Path:
+    """Where a release's SAE of this layer is kept: ROOT/RELEASE/ and then the publisher's own name."""
+    return FAMILIES[RELEASES[release].family].locate(Path(root) / release, layer, n_layers)
+
+
+def _first_keys(content: dict) -> str:
+    return ", ".join(str(key) for key in list(content)[:3]) or "none"
+
+
+def _looks_like(content: dict) -> str:
+    for name, family in FAMILIES.items():
+        known = getattr(family, "keys", None)
+        if (known and all(key in content for key in known)) or (
+            name == "apollo" and any(layer_of_hook_point(str(key)) is not None for key in content)
+        ):
+            return f"; it looks like {name}'s"
+    return ""
+
+
+def _require_keys(content: dict, keys: tuple[str, ...], family: str, path: Path) -> None:
+    missing = [key for key in keys if not isinstance(content.get(key), torch.Tensor)]
+    if missing:
+        raise UserError(
+            f"{path} is not an {family} SAE: it has no tensor {missing[0]} (it has {_first_keys(content)})"
+            f"{_looks_like(content)}; name the right file"
+        )
+
+
+def load_sae(
+    family: str, path: str | Path, layer: int | None = None, raw_residual: bool = False, d_model: int | None = None
+) -> SparseAutoencoder:
+    """Read a published SAE as downloaded, check it, and convert it to fp32.
+
+    family: openai, apollo or bloom.  path: the file, or (apollo, bloom) its folder.
+    layer: which to expect.  d_model: the width to expect.
+    raw_residual: do as the original experiment did: no centring, and Apollo's decoder
+    columns as stored.
+
+    Raises UserError if the file is missing, truncated, of another family, layer or
+    width, not finite, or a pickle with more than tensors and plain values.
+    """
+    if family not in FAMILIES:
+        raise UserError(f"unknown SAE family {family!r}; known are {', '.join(FAMILIES)}")
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"there is no {family} SAE at {path}; download it there, or name its folder with --saes")
+    sae = FAMILIES[family].read(path, layer, raw_residual)
+    n, d = sae.b_enc.numel(), sae.b_dec.numel()
+    shapes = {"W_enc": (d, n), "b_enc": (n,), "W_dec": (n, d), "b_dec": (d,)}
+    for name, shape in shapes.items():
+        weight = getattr(sae, name)
+        if tuple(weight.shape) != shape or not weight.is_floating_point():
+            raise UserError(
+                f"{sae.path}: {name} is {weight.dtype} of shape {list(weight.shape)}, its biases say {list(shape)}; "
+                "the file is damaged or of another format"
+            )
+        weight = weight.float()
+        if not torch.isfinite(weight).all():
+            raise UserError(f"{sae.path}: {name} holds NaN or infinite values; download it again")
+        setattr(sae, name, weight)
+    if d_model is not None and d != d_model:
+        raise UserError(
+            f"{sae.path} reads vectors of width {d}, the model's are {d_model} wide; name another with --saes"
+        )
+    return sae
+
+
+def save_sae(family: str, path: str | Path, sae: SparseAutoencoder, n_layers: int) -> None:
+    """Write an SAE in its publisher's own format (for tests and the toy world)."""
+    FAMILIES[family].write(Path(os.fspath(path)), sae, n_layers)

@@ -1,0 +1,185 @@
+"""The command line of main.py: every setting, its defaults per model, and its checks."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.intervention_data import MODES, SPLITS, default_split
+from data.ravel_data_prep import ATTRIBUTES, PROMPT_STYLES
+from featurizers import METHODS
+from imports import UserError, torch
+from training import ENGINES
+
+HOME = Path(__file__).parent
+DEFAULT_MODEL = "openai-community/gpt2"
+
+# Settings that depend on the model; a flag given on the command line goes before.
+PROFILES = {
+    "paper": {  # Chaudhary & Geiger 2024
+        "mode": "paper",
+        "epochs": 20,
+        "batch_size": 16,
+        "lr": 1e-3,
+        "temperature": [10.0, 0.1],
+        "max_pairs": None,
+        "prompt": "few-shot",
+        "threads": None,
+        "cities": HOME / "data" / "cities.csv",
+        "saes": HOME / "saved_models" / "saes",
+    },
+    "toy": {
+        "mode": "strict",
+        "epochs": 10,
+        "batch_size": 16,
+        "lr": 3e-3,
+        "temperature": [1.0, 0.1],
+        "max_pairs": 320,
+        "prompt": "bare",
+        "threads": 1,  # its products are too small to share
+        "cities": "cities.csv",  # of the toy world's own folder
+        "saes": "saes",
+    },
+}
+
+
+@dataclass
+class Settings:
+    """The command line, complete and checked as far as that goes without a model."""
+
+    model: str
+    toy_folder: Path | None  # of a toy world
+    targets: list[str]
+    methods: list[str]
+    methods_named: bool  # one by one, not by 'all'
+    layers: list[int] | None  # None: all
+    seeds: list[int]
+    mode: str
+    split: str
+    epochs: int
+    batch_size: int
+    lr: float
+    temperature: list[float]
+    max_pairs: int | None
+    prompt: str
+    threads: int | None
+    cities: Path
+    saes: Path
+    raw_residual: bool
+    error_term: bool
+    unfiltered: bool
+    engine: str
+    device: str
+    output: Path
+    force: bool
+    wandb: bool
+    dry_run: bool
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        raise UserError(f"{message}; see --help")
+
+
+def parser(description: str) -> Parser:
+    p = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--model", default=DEFAULT_MODEL, help="a hub id, a checkpoint folder, or toy (%(default)s)")
+    grid = p.add_argument_group("the grid")
+    grid.add_argument("--targets", nargs="+", default=list(ATTRIBUTES), help="country continent (both)")
+    grid.add_argument("--methods", nargs="+", default=["all"], help=f"{' '.join(METHODS)}, or all (all)")
+    grid.add_argument("--layers", nargs="+", default=["all"], help="numbers, or all (all)")
+    grid.add_argument("--seeds", nargs="+", default=["0"], help="numbers (0)")
+    how = p.add_argument_group("the experiment (without a flag: what the model's profile says, paper's / toy's)")
+
+    def add(flag: str, text: str, **options) -> None:
+        name = flag[2:].replace("-", "_")
+        defaults = [PROFILES[profile].get(name) for profile in ("paper", "toy")]
+        shown = " / ".join(" ".join(map(str, d)) if isinstance(d, list) else str(d) for d in defaults)
+        how.add_argument(flag, help=f"{text} ({shown})", **options)
+
+    add("--mode", "paper keeps every pair; strict only pairs that differ", choices=MODES)
+    how.add_argument("--split", choices=SPLITS, help="train and test share no pairs, or no cities (pairs / cities)")
+    add("--epochs", "passes over the training pairs", type=int)
+    add("--batch-size", "pairs in a step", type=int)
+    add("--lr", "Adam's learning rate", type=float)
+    add("--temperature", "of the mask, linear over all steps", type=float, nargs=2, metavar=("START", "END"))
+    add("--max-pairs", "at most so many pairs of a kind in a part", type=int, metavar="N")
+    add("--prompt", "five solved examples first, or the question alone", choices=PROMPT_STYLES)
+    how.add_argument("--raw-residual", action="store_true", help="feed SAEs as the original did: no centring")
+    how.add_argument("--error-term", action="store_true", help="add an SAE's reconstruction error back")
+    how.add_argument("--unfiltered", action="store_true", help="take every one-token city, known or not")
+    files = p.add_argument_group("files")
+    files.add_argument("--cities", type=Path, help="csv of city,country,continent, or RAVEL's json (data/cities.csv)")
+    files.add_argument("--saes", type=Path, metavar="DIR", help="where SAEs are (saved_models/saes)")
+    files.add_argument("--output", type=Path, metavar="DIR", default=HOME / "saved_models" / "results")
+    files.add_argument("--force", action="store_true", help="redo what is done")
+    run = p.add_argument_group("running")
+    run.add_argument("--engine", choices=list(ENGINES), default="fast", help="nnsight: the slow, plain way (fast)")
+    run.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    run.add_argument("--threads", type=int, metavar="N", help="CPU threads (torch's choice; toy: 1)")
+    run.add_argument("--wandb", action="store_true", help="log to Weights & Biases too (offline without an account)")
+    run.add_argument("--dry-run", action="store_true", help="print the grid and stop")
+    return p
+
+
+def read_settings(argv: list[str] | None = None, description: str = "") -> Settings:
+    """Raises UserError for whatever can be seen to be wrong without loading a model."""
+    args = vars(parser(description).parse_args(argv))
+    model = args["model"]
+    toy_folder = None
+    if model == "toy":
+        toy_folder = HOME / "saved_models" / "toy"
+    elif (Path(model) / "world.json").is_file():
+        toy_folder = Path(model)
+    profile = PROFILES["toy" if toy_folder else "paper"]
+    for name, default in profile.items():
+        if args[name] is None:
+            args[name] = toy_folder / default if toy_folder and name in ("cities", "saes") else default
+    args["split"] = args["split"] or default_split(args["mode"])
+    args["methods_named"] = "all" not in args["methods"]
+    args["methods"] = _chosen("method", args["methods"], list(METHODS), everything="all")
+    args["targets"] = _chosen("target", args["targets"], list(ATTRIBUTES))
+    args["seeds"] = _numbers("seed", args["seeds"])
+    args["layers"] = None if args["layers"] == ["all"] else _numbers("layer", args["layers"])
+    args["device"] = _device(args["device"])
+    for name in ("epochs", "batch_size", "threads", "max_pairs"):
+        if args[name] is not None and args[name] < 1:
+            raise UserError(f"--{name.replace('_', '-')} is {args[name]}; it must be at least 1")
+    if not 0 < args["lr"] < float("inf"):
+        raise UserError(f"--lr is {args['lr']}; it must be a positive number, such as 0.001")
+    if not all(0 < t < float("inf") for t in args["temperature"]):
+        raise UserError(f"--temperature is {args['temperature']}; both must be positive, such as 10 0.1")
+    if args["engine"] == "nnsight" and args["device"] == "mps":
+        raise UserError("the nnsight engine is not supported on mps; use --device cpu")
+    return Settings(**args, toy_folder=toy_folder)
+
+
+def _chosen(kind: str, given: list[str], known: list[str], everything: str | None = None) -> list[str]:
+    if everything in given:
+        return known
+    for name in given:
+        if name not in known:
+            raise UserError(f"unknown {kind} {name!r}; known are {', '.join(known)}{', or all' if everything else ''}")
+    return [name for name in known if name in given]
+
+
+def _numbers(kind: str, given: list[str]) -> list[int]:
+    for text in given:
+        if not text.removeprefix("-").isdecimal():
+            extra = ", or all" if kind == "layer" else ""
+            raise UserError(f"{kind} {text!r} is not a number; give numbers{extra}, as in --{kind}s 0 1 2")
+        if kind == "seed" and int(text) < 0:
+            raise UserError(f"seed {text} is negative; seeds are 0, 1, 2, ...")
+    return sorted({int(text) for text in given})
+
+
+def _device(wanted: str) -> str:
+    if wanted == "cpu":
+        return wanted
+    has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if wanted == "auto":
+        return next((name for name in has if has[name]), "cpu")
+    if not has[wanted]:
+        raise UserError(f"--device {wanted} was asked for, but torch sees no {wanted} device here; use --device cpu")
+    return wanted

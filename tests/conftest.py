@@ -1,0 +1,45 @@
+"""Worlds and models that several tests share; each is built once and kept under saved_models/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import toy
+
+HOME = Path(__file__).parent.parent
+SHARED = HOME.parent / "shared"  # RAVEL's tables and GPT-2's tokenizer, where they are at hand
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def toy_world() -> Path:
+    """The default toy world with its SAEs, as ./run.sh --model toy builds it."""
+    return toy.ensure(HOME / "saved_models" / "toy", progress=False)
+
+
+@pytest.fixture(scope="session")
+def neuron_world() -> Path:
+    """The plant lies in the coordinates themselves."""
+    recipe = toy.Recipe(plant="neurons")
+    return toy.ensure(HOME / "saved_models" / "tests" / "neurons", recipe, saes=False, progress=False)
+
+
+@pytest.fixture(scope="session")
+def control_world() -> Path:
+    """Nothing is planted: the facts lie in one entangled code."""
+    recipe = toy.Recipe(plant="none")
+    return toy.ensure(HOME / "saved_models" / "tests" / "control", recipe, saes=False, progress=False)
+
+
+@pytest.fixture(scope="session")
+def gpt2_tokenizer():
+    folder = SHARED / "gpt2-tokenizer"
+    if not folder.is_dir():
+        pytest.skip("GPT-2's tokenizer is not at hand")
+    import transformers
+
+    return transformers.AutoTokenizer.from_pretrained(folder)
