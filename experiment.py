@@ -6,23 +6,22 @@ every SAE file, and what is already in the output folder.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import wandb_log
 from data.intervention_data import PARTS, PairBatch, index_pairs, make_pairs, pairs_digest
 from data.ravel_data_prep import Prompts, build_prompts, known_facts, read_cities
 from featurizers import METHODS, Ingredients
-from imports import UserError, torch, tqdm, wandb
+from files import file_digest, write_json
+from imports import UserError, torch, tqdm
 from models import Subject, load_subject
 from results import Run, Store, difference, provenance
-from sae_files import file_digest, weights_file
-from saes import RELEASES, load_sae, locate
+from saes import FAMILIES, RELEASES, load_sae, locate
 from settings import Settings
 from training import ENGINES, SCORES, Schedule, evaluate, train, untrained
-
 
 RESULT_FORMAT = 1  # of the result files; a result of another format is another configuration
 
@@ -49,6 +48,8 @@ class Experiment:
 
     def execute(self) -> None:
         s = self.settings
+        if s.wandb:
+            wandb_log.mode()  # what is wrong with it is told before anything is trained
         cities = read_cities(s.cities)
         self.subject: Subject = load_subject(str(s.toy_folder or s.model), s.device)
         self.sae_paths = self._locate_saes()
@@ -62,7 +63,10 @@ class Experiment:
         for target in s.targets:
             for seed in s.seeds:
                 self.pairs[target, seed] = self._make_pairs(target, seed)
-        self.digests = {run_sae: file_digest(weights_file(path)) for run_sae, path in self.sae_paths.items()}
+        self.digests = {
+            (release, layer): file_digest(FAMILIES[RELEASES[release].family].weights_file(path))
+            for (release, layer), path in self.sae_paths.items()
+        }
         self.model_digest = self.subject.digest()
         todo = self._todo()
         for release, layer in dict.fromkeys((METHODS[r.method].release, r.layer) for r in todo):
@@ -71,9 +75,9 @@ class Experiment:
         for (target, _), pairs in self.pairs.items():
             self._require_no_orphans(target, pairs, set(todo))
         self.store.prepare()
-        self.store.write_json(self.store.root / "cities.json", known)
+        write_json(self.store.root / "cities.json", known)
         for pairs in self.pairs.values():
-            self.store.write_json(pairs.file, {part: [list(pair) for pair in pairs.names[part]] for part in PARTS})
+            write_json(pairs.file, {part: [list(pair) for pair in pairs.names[part]] for part in PARTS})
         done = len(self.runs) - len(todo)
         print(f"{len(self.runs)} runs: {done} done before, {len(todo)} to do", file=sys.stderr)
         if todo:
@@ -106,6 +110,12 @@ class Experiment:
         """The prompts of the cities that take part, and a report on who does not and why."""
         s = self.settings
         prompts = build_prompts(cities, self.subject.tokenizer, s.prompt)
+        longest = max(tokens.shape[1] for tokens in prompts.tokens.values())
+        if longest > self.subject.model.config.n_positions:
+            raise UserError(
+                f"{s.model} reads {self.subject.model.config.n_positions} tokens, the prompts have {longest}; "
+                "use another model, or --prompt bare"
+            )
         if s.unfiltered:
             known = {
                 "cities": len(cities),
@@ -247,7 +257,7 @@ class Experiment:
         }
         self.store.write(run, result, {"theta": theta, **featurizer.saved()})
         if s.wandb:
-            log_to_wandb(run, result, s.output)
+            wandb_log.log(run, result, s.output)
 
     def _engine(self, run: Run, engines: dict):
         """(featurizer, engine) of a run's method at its layer."""
@@ -286,27 +296,3 @@ def describe(known: dict, prompts: Prompts) -> str:
     shared = [group for groups in known["labels shared by several values"].values() for group in groups]
     text = f"{len(prompts)} of {known['cities']} cities take part" + (f" ({', '.join(why)})" if why else "")
     return text + (f"; counted as one answer: {', '.join(shared)}" if shared else "")
-
-
-def log_to_wandb(run: Run, result: dict, output: Path) -> None:
-    """The numbers of one result as one run of Weights & Biases; offline where no account is set up."""
-    mode = os.environ.get("WANDB_MODE") or ("online" if wandb.api.api_key else "offline")
-    output.mkdir(parents=True, exist_ok=True)
-    with wandb.init(
-        project="sae-disentangle",
-        name=str(run),
-        group=result["model"],
-        config=result["config"],
-        dir=output,
-        mode=mode,
-        settings=wandb.Settings(silent=True),
-    ) as log:
-        for row in result["history"]:
-            log.log({key: row[key] for key in ("loss", "accuracy", "temperature")}, step=row["epoch"])
-        for part in PARTS:
-            for mask in ("soft", "hard"):
-                log.summary.update({f"{part}/{mask}/{name}": result[part][mask][name] for name in SCORES})
-        for name, scores in result["baselines"].items():
-            if scores:
-                log.summary.update({f"baseline/{name}/{key}": value for key, value in scores.items()})
-        log.summary["n_selected"] = result["n_selected"]

@@ -1,7 +1,7 @@
 """Train and test binary masks over a grid of targets, methods, layers and seeds.
 
-    python main.py                        the paper's grid on GPT-2 small
-    python main.py --model toy            the whole grid on the toy world, offline
+    python main.py                      the paper's grid on GPT-2 small
+    python main.py --model toy          the whole grid on the toy world, offline
     python main.py --methods neuron das --layers 0 5 --seeds 0 1 2
 
 What is done is skipped; after an interruption the same command goes on.
@@ -9,6 +9,7 @@ What is done is skipped; after an interruption the same command goes on.
 
 from __future__ import annotations
 
+import os
 import sys
 
 import toy
@@ -23,8 +24,9 @@ from settings import DEFAULT_MODEL, Settings, read_settings
 
 GPT2_SMALL_DEPTH = 12
 TOY_NOTE = """
-This is the toy world: that das beats neurons and neurons beat SAEs at layer 2 is
-built into it. The table checks the machinery; it is no finding about real models."""
+This is the toy world: that das beats neurons and neurons beat SAEs at layer 2
+is built into it. The table checks the machinery; it is no finding about real
+models."""
 
 
 def run_grid(settings: Settings) -> None:
@@ -110,11 +112,18 @@ def print_plan(runs: list[Run], store: Store) -> None:
         print(f"{target}:")
         for method in dict.fromkeys(run.method for run in runs):
             cells = [run for run in runs if (run.target, run.method) == (target, method)]
-            layers = " ".join(map(str, sorted({run.layer for run in cells})))
             if cells:
-                seeds = " ".join(map(str, sorted({run.seed for run in cells})))
-                print(f"  {method:<14} layers {layers:<27} seeds {seeds}")
-    print(f"{len(runs)} runs, {done} done, {len(runs) - done} to do; results go to {store.root}")
+                layers, seeds = ({getattr(run, key) for run in cells} for key in ("layer", "seed"))
+                print(f"  {method:<14} layers {_ranges(layers):<20} seeds {_ranges(seeds)}")
+    print(f"{len(runs)} runs, {done} done, {len(runs) - done} to do; results go to\n{store.root}")
+
+
+def _ranges(numbers: set[int]) -> str:
+    """{0, 1, 2, 5} -> '0-2 5'."""
+    ordered = sorted(numbers)
+    starts = [n for n in ordered if n - 1 not in numbers]
+    ends = [n for n in ordered if n + 1 not in numbers]
+    return " ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -123,6 +132,9 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
+    except BrokenPipeError:  # as in `main.py | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         print("\ninterrupted: finished runs are kept; run the same command again to go on", file=sys.stderr)
         return 130

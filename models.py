@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.ravel_data_prep import ATTRIBUTES, Prompts
-from imports import UserError, functional, hub_logging, nnsight, torch, tqdm, transformers
+from imports import UserError, functional, hub_logging, huggingface_hub, nnsight, torch, tqdm, transformers
 
 Prefix = list[tuple["torch.Tensor", "torch.Tensor"]]  # per block: keys and values [heads, P, head_dim]
 
@@ -236,24 +236,28 @@ def _require_plain_gpt2(config, name: str) -> None:
 def _loading(name: str):
     """Silence the library's own remarks, and turn its many kinds of errors into one line."""
     folder = Path(name)
-    if folder.is_dir():
+    is_folder = os.path.isdir(name)  # unlike Path's own it takes a name of any length
+    if is_folder:
         _require_checkpoint_files(folder)
-    elif folder.exists() or name.startswith((".", "/", "~")):
+    elif os.path.exists(name) or name.startswith((".", "/", "~")):
         raise UserError(f"{name} is not a folder with a checkpoint; name one, a hub id, or toy")
     else:
-        print(f"looking for {name} in the local cache and on the Hugging Face hub", file=sys.stderr)
+        print(
+            f"looking for {name} in the cache and on the Hugging Face hub (half a minute without a network)",
+            file=sys.stderr,
+        )
     hub_logging.set_verbosity_error()
     logging = transformers.utils.logging
     level, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
-    if folder.is_dir():
+    if is_folder:
         logging.disable_progress_bar()
     try:
         yield
     except UserError:
         raise
     except Exception as error:  # noqa: BLE001 - it raises many kinds, none of which says what to do
-        raise UserError(_why_not_loaded(name, folder.is_dir(), error)) from None
+        raise UserError(_why_not_loaded(name, is_folder, error)) from None
     finally:
         logging.set_verbosity(level)
         if has_bars:
@@ -286,6 +290,11 @@ def load_subject(name: str, device: str = "cpu") -> Subject:
         )
     if tokenizer.bos_token is None:
         raise UserError(f"the tokenizer of {name} has no start token; use a GPT-2 tokenizer")
+    if len(tokenizer) > config.vocab_size:
+        raise UserError(
+            f"the tokenizer of {name} has {len(tokenizer)} tokens, the model knows {config.vocab_size}; "
+            "put the model's own tokenizer there"
+        )
     return Subject(model, tokenizer, name, device)
 
 
@@ -304,9 +313,11 @@ def _why_not_loaded(name: str, is_folder: bool, error: Exception) -> str:
     if is_folder:
         return f"cannot load the model in {name}: {reason}; get the folder anew or name another"
     how = "use --model toy (offline), a local checkpoint folder, or try again with a network"
-    if os.environ.get("HF_HUB_OFFLINE"):
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
         return f"{name} is not in the local cache and HF_HUB_OFFLINE is set; {how}"
     text = f"{type(error).__name__} {error}"
+    if "HFValidationError" in text or "Repo id must" in text:
+        return f"{name!r} is neither a folder nor a possible name on the hub; {how}"
     if "404" in text or "RepositoryNotFound" in text or "not a valid model identifier" in text:
         return f"the hub has no model {name}, or it cannot be seen without a login; check the name, or {how}"
     return f"cannot get {name} from the Hugging Face hub; {how}"

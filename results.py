@@ -22,6 +22,7 @@ from importlib import metadata
 from pathlib import Path
 
 from data.ravel_data_prep import ATTRIBUTES
+from files import remove_leftovers, write_atomically, write_json
 from imports import UserError, safetensors_torch
 from training import SCORES
 
@@ -43,6 +44,9 @@ class Store:
     """The results of one model under one output folder."""
 
     def __init__(self, output: str | Path, model: str):
+        if os.path.isdir(model):  # one name for x and x/; and . and .. are no names of folders in OUTPUT
+            model = os.path.normpath(model)
+            model = os.path.abspath(model) if model.startswith(".") else model
         self.root = Path(output) / model.replace("/", "--")
 
     def json_path(self, run: Run) -> Path:
@@ -69,14 +73,9 @@ class Store:
         return content
 
     def write(self, run: Run, result: dict, tensors: dict) -> None:
-        self._atomically(
-            self.tensors_path(run),
-            lambda path: safetensors_torch.save_file({k: t.cpu().contiguous() for k, t in tensors.items()}, path),
-        )
-        self.write_json(self.json_path(run), result)
-
-    def write_json(self, path: Path, content) -> None:
-        self._atomically(path, lambda temporary: temporary.write_text(json.dumps(content, indent=1) + "\n"))
+        content = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+        write_atomically(self.tensors_path(run), lambda path: safetensors_torch.save_file(content, path))
+        write_json(self.json_path(run), result)
 
     def require_writable(self) -> None:
         """Raises UserError if the folder could not be made, without making it."""
@@ -92,27 +91,11 @@ class Store:
             self.root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.root):
                 pass
-            for path in self.root.rglob(".*.tmp"):
-                path.unlink(missing_ok=True)
+            remove_leftovers(self.root)
         except OSError as error:
             raise UserError(
                 f"cannot write to {self.root}: {error.strerror}; name another folder with --output"
             ) from None
-
-    def _atomically(self, path: Path, write) -> None:
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write(temporary)
-            os.replace(temporary, path)
-        except OSError as error:
-            raise UserError(
-                f"cannot write {path}: {error.strerror or error}; make room or rights there and run the same "
-                "command again (what is finished is kept)"
-            ) from None
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
 
     def stale(self, target: str, pairs_name: str, digest: str, redone: set[Run]) -> list[str]:
         """Results that refer to this pair file but were made with other pairs, and will not be redone."""
@@ -181,7 +164,9 @@ def table(results: list[dict], order: list[str]) -> str:
         of_target = [r for r in results if r["target"] == target]
         seeds = sorted({r["seed"] for r in of_target})
         mode = ", ".join(sorted({f"mode {r['mode']}, split by {r['split']}" for r in of_target}))
-        lines += ["", f"{target}: {of_target[0]['model']}, {mode}, {len(seeds)} seed{'s' * (len(seeds) > 1)}", HEAD]
+        model = of_target[0]["model"]
+        model = model if len(model) <= 26 else "..." + model[-23:]
+        lines += ["", f"{target}: {model}, {mode}, {len(seeds)} seed{'s' * (len(seeds) > 1)}", HEAD]
         for layer in sorted({r["layer"] for r in of_target}):
             here = [r for r in of_target if r["layer"] == layer]
             note = ", the last block: nothing can be learned here" if here[0]["last_block"] else ""
@@ -210,18 +195,24 @@ def summary(results: list[dict], order: list[str]) -> str:
     layers = sorted({r["layer"] for r in results})
     for target in _targets(results):
         lines += ["", f"{target}: disentangle, hard mask, test pairs, by layer"]
-        lines.append(f"{'':<14}" + "".join(f"{layer:>5}" for layer in layers))
-        for method in order:
-            cells = []
-            for layer in layers:
-                here = [r for r in results if (r["target"], r["layer"]) == (target, layer)]
-                scores = [r["test"]["hard"]["disentangle"] for r in here if r["method"] == method]
-                if not scores and method in ("none", "full"):
-                    scores = [r["baselines"][method]["disentangle"] for r in here]
-                cells.append(f"{_mean(scores):5.2f}" if scores else "    -")
-            if any(cell != "    -" for cell in cells):
-                lines.append(f"{method:<14}" + "".join(cells))
+        for start in range(0, len(layers), 12):  # so many fit in a line
+            lines += _summary_rows(results, order, target, layers[start : start + 12])
     return "\n".join(lines)
+
+
+def _summary_rows(results: list[dict], order: list[str], target: str, layers: list[int]) -> list[str]:
+    lines = [f"{'layer':<14}" + "".join(f"{layer:>5}" for layer in layers)]
+    for method in order:
+        cells = []
+        for layer in layers:
+            here = [r for r in results if (r["target"], r["layer"]) == (target, layer)]
+            scores = [r["test"]["hard"]["disentangle"] for r in here if r["method"] == method]
+            if not scores and method in ("none", "full"):
+                scores = [r["baselines"][method]["disentangle"] for r in here]
+            cells.append(f"{_mean(scores):5.2f}" if scores else "    -")
+        if any(cell != "    -" for cell in cells):
+            lines.append(f"{method:<14}" + "".join(cells))
+    return lines
 
 
 def _targets(results: list[dict]) -> list[str]:

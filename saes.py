@@ -19,8 +19,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from files import read_config, read_safetensors, read_torch
 from imports import UserError, functional, safetensors_torch, torch, yaml
-from sae_files import read_config, read_safetensors, read_torch
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,9 @@ class OpenAI:
     def locate(self, folder: Path, layer: int, n_layers: int) -> Path:
         return folder / f"{layer}.pt"
 
+    def weights_file(self, path: Path) -> Path:
+        return path
+
     def read(self, path: Path, layer: int | None, raw_residual: bool) -> SparseAutoencoder:
         content = read_torch(path)
         _require_keys(content, self.keys, "openai", path)
@@ -133,7 +136,7 @@ class OpenAI:
         if is_topk:
             state = content.get("activation_state_dict")
             k = state.get("k") if isinstance(state, dict) else None
-            if not isinstance(k, int) or not 0 < k <= content["latent_bias"].numel():
+            if not isinstance(k, int) or k < 1:
                 raise UserError(f"{path} is a TopK SAE with k = {k!r}; k must be a number from 1 to its latents")
         if layer is None and path.stem.isdigit():
             layer = int(path.stem)
@@ -177,7 +180,7 @@ class Apollo:
         return folder / f"layer{layer:02d}"
 
     def read(self, path: Path, layer: int | None, raw_residual: bool) -> SparseAutoencoder:
-        file = self._weights_file(path)
+        file = self.weights_file(path)
         content = read_torch(file)
         hooks = {key[: -len(part) - 1] for part in self.parts for key in content if str(key).endswith("." + part)}
         at = {layer_of_hook_point(hook): hook for hook in hooks}
@@ -207,7 +210,7 @@ class Apollo:
             centred=not raw_residual,
         )
 
-    def _weights_file(self, path: Path) -> Path:
+    def weights_file(self, path: Path) -> Path:
         if not path.is_dir():
             return path
         steps = {int(m[1]): p for p in path.glob("samples_*.pt") if (m := re.fullmatch(r"samples_(\d+)\.pt", p.name))}
@@ -240,10 +243,15 @@ class Bloom:
     def locate(self, folder: Path, layer: int, n_layers: int) -> Path:
         return folder / hook_point(layer, n_layers)
 
-    def read(self, path: Path, layer: int | None, raw_residual: bool) -> SparseAutoencoder:
-        folder, file = (path, path / "sae_weights.safetensors") if path.is_dir() else (path.parent, path)
+    def weights_file(self, path: Path) -> Path:
+        file = path / "sae_weights.safetensors" if path.is_dir() else path
         if not file.exists():
             raise UserError(f"{file} is missing; download the SAE's whole folder")
+        return file
+
+    def read(self, path: Path, layer: int | None, raw_residual: bool) -> SparseAutoencoder:
+        file = self.weights_file(path)
+        folder = file.parent
         content = read_safetensors(file)
         _require_keys(content, self.keys, "bloom", file)
         scaling = content.get("scaling_factor")
@@ -344,15 +352,18 @@ def load_sae(
     shapes = {"W_enc": (d, n), "b_enc": (n,), "W_dec": (n, d), "b_dec": (d,)}
     for name, shape in shapes.items():
         weight = getattr(sae, name)
-        if tuple(weight.shape) != shape or not weight.is_floating_point():
+        is_plain = weight.layout == torch.strided and not weight.is_meta and weight.is_floating_point()
+        if tuple(weight.shape) != shape or not is_plain:
             raise UserError(
-                f"{sae.path}: {name} is {weight.dtype} of shape {list(weight.shape)}, its biases say {list(shape)}; "
-                "the file is damaged or of another format"
+                f"{sae.path}: {name} has the shape {list(weight.shape)} ({weight.dtype}), expected floating-point "
+                f"numbers of shape {list(shape)} from its biases; the file is damaged or of another format"
             )
         weight = weight.float()
         if not torch.isfinite(weight).all():
             raise UserError(f"{sae.path}: {name} holds NaN or infinite values; download it again")
         setattr(sae, name, weight)
+    if sae.k is not None and sae.k > n:
+        raise UserError(f"{sae.path} is a TopK SAE with k = {sae.k}; k must be a number from 1 to its latents, {n}")
     if d_model is not None and d != d_model:
         raise UserError(
             f"{sae.path} reads vectors of width {d}, the model's are {d_model} wide; name another with --saes"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,7 +131,7 @@ def read_settings(argv: list[str] | None = None, description: str = "") -> Setti
     toy_folder = None
     if model == "toy":
         toy_folder = HOME / "saved_models" / "toy"
-    elif (Path(model) / "world.json").is_file():
+    elif os.path.isfile(os.path.join(model, "world.json")):  # Path's own raises if a name is too long
         toy_folder = Path(model)
     profile = PROFILES["toy" if toy_folder else "paper"]
     for name, default in profile.items():
@@ -171,6 +172,8 @@ def _numbers(kind: str, given: list[str]) -> list[int]:
             raise UserError(f"{kind} {text!r} is not a number; give numbers{extra}, as in --{kind}s 0 1 2")
         if kind == "seed" and int(text) < 0:
             raise UserError(f"seed {text} is negative; seeds are 0, 1, 2, ...")
+        if kind == "seed" and int(text) >= 2**63:
+            raise UserError(f"seed {text} is too large; seeds are 0, 1, 2, ... below 2 to the 63rd")
     return sorted({int(text) for text in given})
 
 

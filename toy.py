@@ -15,6 +15,7 @@ the machinery; it says nothing about real models or published SAEs.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -26,6 +27,7 @@ from pathlib import Path
 
 import toy_saes
 from data.ravel_data_prep import ATTRIBUTES, EXAMPLES, City, Prompts, build_prompts, read_cities
+from files import is_running
 from imports import UserError, functional, tokenizers, torch, tqdm, transformers
 from models import run_block
 from saes import RELEASES, SparseAutoencoder, hook_point, locate, save_sae
@@ -45,7 +47,7 @@ START, UNKNOWN = "<|endoftext|>", "<unk>"
 PLANTS = (
     "rotation",  # in two subspaces of a random rotation: the toy world itself
     "neurons",  # in two halves of the coordinates: single neurons disentangle
-    "none",  # in one entangled code (only whole vectors are interchanged): nothing does
+    "none",  # in one entangled code (only whole vectors are interchanged); see tests/conftest.py for its width
 )
 
 
@@ -240,8 +242,9 @@ def ensure(folder: str | Path, recipe: Recipe | None = None, saes: bool = True, 
     """
     folder, recipe = Path(folder), recipe or Recipe()
     marker = folder / "world.json"
-    if marker.exists() and json.loads(marker.read_text()) == dataclasses.asdict(recipe):
-        return folder
+    with contextlib.suppress(OSError, ValueError):  # absent or broken: it is built
+        if json.loads(marker.read_text()) == dataclasses.asdict(recipe):
+            return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(folder)
@@ -266,12 +269,8 @@ def _remove_leftovers(folder: Path) -> None:
     """What builds left behind whose process is gone."""
     for path in folder.parent.glob(f".{folder.name}-building-*"):
         pid = int(path.name.split("-building-")[1].split("-")[0])
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
+        if not is_running(pid):
             shutil.rmtree(path, ignore_errors=True)
-        except PermissionError:
-            pass  # another user's, and alive
 
 
 def _build(folder: Path, recipe: Recipe, saes: bool, progress: bool) -> None:

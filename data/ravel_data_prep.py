@@ -97,13 +97,13 @@ def _csv_rows(text: str, path: Path):
         for row in reader:
             yield f"line {reader.line_num}", {column: row[column] for column in ("city", *ATTRIBUTES)}
     except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: {error}; is it a csv?") from None
+        raise UserError(f"{path}, line {reader.line_num + 1}: {error}; is it a csv?") from None
 
 
 def _json_rows(text: str, path: Path):
     try:
         table = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid json ({error}); download it again or use a csv") from None
     if not isinstance(table, dict) or not all(isinstance(facts, dict) for facts in table.values()):
         raise UserError(f'{path} is not RAVEL\'s city table; expected {{city: {{"Country": .., "Continent": ..}}}}')

@@ -30,8 +30,12 @@ def neuron_world() -> Path:
 
 @pytest.fixture(scope="session")
 def control_world() -> Path:
-    """Nothing is planted: the facts lie in one entangled code."""
-    recipe = toy.Recipe(plant="none")
+    """Nothing is planted: the facts lie in one entangled code.
+
+    Half as wide as the others: in 64 dimensions the code has so much room to spare
+    that DAS can pry it apart in part (0.61 to 0.73 over mask seeds and world seeds).
+    """
+    recipe = toy.Recipe(plant="none", d_model=32, lr=1e-3, steps=600)  # at 2e-3 not every seed learns all facts
     return toy.ensure(HOME / "saved_models" / "tests" / "control", recipe, saes=False, progress=False)
 
 

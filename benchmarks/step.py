@@ -1,0 +1,304 @@
+"""Time one training step on the fast engine and on the nnsight engine, side by side.
+
+    python benchmarks/step.py                                 minutes
+    python benchmarks/step.py --layers 5 --methods neuron     one minute
+    python benchmarks/step.py --wide                          an SAE of 46,080 latents as well
+
+A step is forward, loss, backward and Adam on a batch of 16 pairs that mixes cause and
+isolation, on one CPU thread.  The model has GPT-2 small's shape and random weights, and
+so have the SAEs, so nothing is downloaded: what a step costs depends on shapes, and for
+an SAE on how many latents ever fire.  The engines take turns (fast, nnsight, fast, ..),
+each turn on a batch of its own and from the same parameters; a ratio is taken within a
+turn, so that a machine that is busy for a while slows both sides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import platform
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+HOME = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(HOME))  # the project's modules, from wherever this is started
+
+from data.intervention_data import PairBatch, index_pairs, make_pairs  # noqa: E402
+from data.ravel_data_prep import ATTRIBUTES, EXAMPLES, Prompts, build_prompts, read_cities, sentence  # noqa: E402
+from featurizers import Das, Neuron, Sae  # noqa: E402
+from imports import functional, tokenizers, torch, transformers  # noqa: E402
+from models import Harvest, Subject  # noqa: E402
+from saes import RELEASES, SparseAutoencoder, load_sae, locate, save_sae  # noqa: E402
+from training import ENGINES, soft_mask  # noqa: E402
+
+N_CITIES = 40  # as many as GPT-2 small knows in the paper
+PROMPT_LENGTHS = {"country": 59, "continent": 61}  # and their lengths there
+BATCH_SIZE = 16
+LEARNING_RATE = 1e-3
+N_FIRING = 100  # latents that fire on a vector, on average
+SKEW_ENTRY = 0.05  # standard deviation of DAS's parameter: a rotation well away from its start
+SAES = {"sae": ("bloom", 24_576), "sae-wide": ("apollo-e2e", 46_080)}  # method -> release, latents
+METHODS = ("neuron", "das", "sae")
+START, UNKNOWN = "<|endoftext|>", "<unk>"
+WANTED = {"layer": 5, "ratio": 15, "methods": ("neuron", "sae")}
+
+
+# ---------------------------------------------------------------- model, prompts, pairs
+
+
+def word_tokenizer(texts: list[str]):
+    """Every word and every full stop is one token, which gives the prompts the lengths they have in GPT-2."""
+    splitter = tokenizers.pre_tokenizers.Whitespace()
+    words = [START, UNKNOWN, *(word for text in texts for word, _ in splitter.pre_tokenize_str(text))]
+    vocabulary = {word: i for i, word in enumerate(dict.fromkeys(words))}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = splitter
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=START, eos_token=START, unk_token=UNKNOWN
+    )
+
+
+def build_subject() -> tuple[Subject, Prompts]:
+    """GPT-2 small's shape with random weights, and the paper's prompts for 40 cities."""
+    table = [city for city in read_cities(HOME / "data" / "cities.csv") if city.name.isalpha()]
+    cities = [table[i * len(table) // N_CITIES] for i in range(N_CITIES)]  # from all continents
+    facts = [(c.name, a, c.value(a)) for c in cities for a in ATTRIBUTES]
+    facts += [(example["city"], a, example[a]) for example in EXAMPLES for a in ATTRIBUTES]
+    tokenizer = word_tokenizer([sentence(attribute, name, value) for name, attribute, value in facts])
+    prompts = build_prompts(cities, tokenizer, "few-shot")
+    lengths = {attribute: prompts.tokens[attribute].shape[1] for attribute in ATTRIBUTES}
+    assert (len(prompts), lengths, prompts.suffix) == (N_CITIES, PROMPT_LENGTHS, 8), (len(prompts), lengths)
+    torch.manual_seed(0)
+    return Subject(transformers.GPT2LMHeadModel(transformers.GPT2Config()), tokenizer, "random"), prompts
+
+
+def draw_batches(prompts: Prompts, n: int) -> list[PairBatch]:
+    """Batches as training draws them: 16 of the shuffled pairs of both kinds."""
+    pairs = index_pairs(make_pairs(prompts, "country", "paper", "pairs", 0)["train"], prompts, "country")
+    order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(0))
+    batches = [pairs[index] for index in order.split(BATCH_SIZE)[:n]]
+    assert len(batches) == n and all(0 < batch.is_cause.sum() < BATCH_SIZE for batch in batches)
+    return batches
+
+
+# ---------------------------------------------------------------- featurizers
+
+
+def random_sae(release: str, n_latents: int, x_RD, layer: int, n_layers: int) -> SparseAutoencoder:
+    """Random unit directions, of which about 100 fire on each vector [R, d_model]; written to a file and read back.
+
+    The vectors are centred as the family does, and their mean is taken off before
+    encoding: else the same latents fire on all of them, and fewer are ever alive than
+    with a published SAE, which would flatter the fast engine.
+    """
+    family = RELEASES[release].family
+    x_RD = x_RD - x_RD.mean(-1, keepdim=True)
+    mean = x_RD.mean(0)
+    generator = torch.Generator().manual_seed(layer)
+    W_dec = functional.normalize(torch.randn(n_latents, x_RD.shape[1], generator=generator), dim=1)
+    W_enc = W_dec.T.contiguous()
+    threshold = ((x_RD - mean) @ W_enc).topk(N_FIRING, dim=1).values[:, -1].mean()
+    b_enc = torch.full((n_latents,), -float(threshold))
+    subtract_b_dec = family == "bloom"
+    if not subtract_b_dec:
+        b_enc -= mean @ W_enc
+    with tempfile.TemporaryDirectory() as folder:
+        path = locate(release, folder, layer, n_layers)
+        sae = SparseAutoencoder(family, layer, "", W_enc, b_enc, W_dec, mean, subtract_b_dec, centred=True)
+        save_sae(family, path, sae, n_layers)
+        return load_sae(family, path, layer, d_model=x_RD.shape[1])
+
+
+def featurizers(method: str, x_RD, layer: int, n_layers: int) -> dict:
+    """The same featurizer for each engine, with parameters of its own where it has any."""
+    d_model = x_RD.shape[1]
+    if method in SAES:
+        sae = random_sae(*SAES[method], x_RD, layer, n_layers)
+        return {name: Sae(sae) for name in ENGINES}
+    if method == "neuron":
+        return {name: Neuron(d_model) for name in ENGINES}
+    found = {}
+    for name in ENGINES:
+        found[name] = Das(d_model, seed=0)
+        generator = torch.Generator().manual_seed(1)
+        found[name].lower.data.normal_(0, SKEW_ENTRY, generator=generator)
+    return found
+
+
+# ---------------------------------------------------------------- one step
+
+
+class Stepper:
+    """An engine with a mask to train; every step begins at the same parameters."""
+
+    def __init__(self, engine, parameters: list, theta):
+        self.engine = engine
+        self.theta = theta.clone().requires_grad_()
+        self.parameters = [self.theta, *parameters]
+        self.start = [p.detach().clone() for p in self.parameters]
+        self.optimizer = torch.optim.Adam(self.parameters, lr=LEARNING_RATE)
+
+    def step(self, batch: PairBatch):
+        """The body of training.train's loop.  Returns milliseconds and the logits [B, vocabulary]."""
+        with torch.no_grad():
+            for p, start in zip(self.parameters, self.start, strict=True):
+                p.copy_(start)
+        began = time.perf_counter()
+        logits = self.engine.logits(batch, soft_mask(self.theta, 1.0))
+        loss = functional.cross_entropy(logits, batch.label)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return 1000 * (time.perf_counter() - began), logits.detach()
+
+
+@dataclass
+class Case:
+    """What was measured for one layer and method."""
+
+    layer: int
+    method: str
+    milliseconds: dict[str, list[float]]  # engine -> one per turn
+    difference: float  # largest between the two engines' logits, over all turns
+    moved: float  # largest that the patch does to a logit
+    alive: int  # features the fast engine computes with
+    l0: float | None
+    preparation: float  # milliseconds to freeze the featurizer, once per run
+
+    def ratios(self) -> list[float]:
+        return [slow / fast for fast, slow in zip(*(self.milliseconds[e] for e in ("fast", "nnsight")), strict=True)]
+
+    def row(self) -> str:
+        fast, slow = (statistics.median(self.milliseconds[name]) for name in ("fast", "nnsight"))
+        ratios = self.ratios()
+        return (
+            f"{self.layer:2}  {self.method:8} {fast:8.0f} {slow:8.0f} {statistics.median(ratios):8.1f} "
+            f"{min(ratios):6.1f} {max(ratios):6.1f}  {self.difference:9.1e} {self.moved:9.1e} {self.alive:6}"
+        )
+
+
+HEADER = (
+    "                 ms a step        nnsight / fast         logits          active\n"
+    " L  method      fast  nnsight   median    min    max     differ     moved      n"
+)
+
+
+def measure(subject: Subject, prompts: Prompts, harvest: Harvest, layer: int, method: str, repeats: int) -> Case:
+    """Take turns, fast first, and compare the logits that each turn computed."""
+    found = featurizers(method, harvest.residuals[layer][:, 0], layer, subject.n_layers)
+    l0 = found["fast"].l0(harvest.residuals[layer][:, 0])
+    began = time.perf_counter()
+    engines = {name: build(subject, prompts, harvest, layer, found[name]) for name, build in ENGINES.items()}
+    preparation = 1000 * (time.perf_counter() - began)
+    fast = engines["fast"]
+    theta = torch.randn(fast.n_active, generator=torch.Generator().manual_seed(2))
+    # The nnsight engine's theta is as wide as the featurizer; where no latent fires its value is without effect.
+    thetas = {"fast": theta, "nnsight": fast.widen(theta)}
+    steppers = {name: Stepper(engines[name], found[name].parameters, thetas[name]) for name in ENGINES}
+    warm_up, *batches = draw_batches(prompts, 1 + repeats)
+    with torch.no_grad():
+        plain = fast.logits(warm_up, torch.zeros_like(theta))
+    patched = {name: stepper.step(warm_up)[1] for name, stepper in steppers.items()}
+    moved = float((patched["fast"] - plain).abs().max())
+    difference = float((patched["fast"] - patched["nnsight"]).abs().max())
+    milliseconds: dict[str, list[float]] = {name: [] for name in steppers}
+    for batch in batches:
+        logits = {}
+        for name, stepper in steppers.items():
+            spent, logits[name] = stepper.step(batch)
+            milliseconds[name].append(spent)
+        difference = max(difference, float((logits["fast"] - logits["nnsight"]).abs().max()))
+    return Case(layer, method, milliseconds, difference, moved, fast.n_active, l0, preparation)
+
+
+# ---------------------------------------------------------------- the report
+
+
+def processor() -> str:
+    """The processor's name, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def peak_gb() -> float:
+    """The most memory this process has held so far, in units of 10^9 bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e9  # kibibytes, but bytes on macOS
+
+
+def read_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    # At the last block (11) a patch cannot be learned: nothing after it moves information between positions.
+    parser.add_argument(
+        "--layers",
+        type=int,
+        nargs="+",
+        default=[0, 5, 10],
+        choices=range(11),
+        metavar="L",
+        help="0 to 10 (default: 0 5 10)",
+    )
+    parser.add_argument(
+        "--methods", nargs="+", default=list(METHODS), choices=METHODS, help=f"default: {' '.join(METHODS)}"
+    )
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        metavar="N",
+        help="turns per case after one to warm up (default: 5 at L = 5, 3 elsewhere)",
+    )
+    parser.add_argument("--wide", action="store_true", help="measure an SAE of 46,080 latents as well")
+    arguments = parser.parse_args()
+    if arguments.repeats is not None and not 1 <= arguments.repeats <= 100:
+        parser.error("--repeats must be from 1 to 100")
+    return arguments
+
+
+def main() -> None:
+    arguments = read_arguments()
+    methods = [*arguments.methods, *(["sae-wide"] if arguments.wide else [])]
+    torch.set_num_threads(1)
+    began = time.perf_counter()
+    load = f", load {os.getloadavg()[0]:.2f} at the start" if hasattr(os, "getloadavg") else ""
+    print(f"{datetime.date.today()}, {processor()}, 1 thread{load}")
+    print(f"torch {torch.__version__}, transformers {transformers.__version__}, random weights, batch {BATCH_SIZE}\n")
+    subject, prompts = build_subject()
+    harvest_began = time.perf_counter()
+    harvest = subject.harvest(prompts, arguments.layers, progress=False)
+    harvested, peak_harvested = time.perf_counter() - harvest_began, peak_gb()
+    print(HEADER, flush=True)
+    cases = []
+    for layer in arguments.layers:
+        for method in methods:
+            repeats = arguments.repeats or (5 if layer == WANTED["layer"] else 3)  # each takes up to ten seconds
+            cases.append(measure(subject, prompts, harvest, layer, method, repeats))
+            print(cases[-1].row(), flush=True)
+    print("\nms: medians; ratios: of steps taken in turn; differ: the largest difference")
+    print("between the engines' logits; moved: the largest change of a logit from a mask")
+    print("of zeros to the random mask of every step; n: features the fast engine uses.")
+    for method in dict.fromkeys(case.method for case in cases if case.l0 is not None):
+        l0s = ", ".join(f"{case.l0:.0f} at L = {case.layer}" for case in cases if case.method == method)
+        print(f"{method}: {SAES[method][1]:,} latents, firing on a vector: {l0s}")
+    freezing = max(case.preparation for case in cases)
+    print(f"once beforehand: harvest {harvested:.1f} s, freezing a featurizer at most {freezing:.0f} ms")
+    print(f"peak memory: {peak_harvested:.2f} GB after the harvest, {peak_gb():.2f} GB in all")
+    print(f"this took {time.perf_counter() - began:.0f} s")
+    for case in cases:
+        if case.layer == WANTED["layer"] and case.method in WANTED["methods"]:
+            ratio = statistics.median(case.ratios())
+            verdict = "met" if ratio >= WANTED["ratio"] else "MISSED"
+            print(f"wanted: {case.method} at L = {case.layer} at least {WANTED['ratio']} times faster: {verdict}")
+
+
+if __name__ == "__main__":
+    main()
