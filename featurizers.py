@@ -17,9 +17,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from imports import torch
+from imports import UserError, torch
 from saes import RELEASES, SparseAutoencoder
 
+LARGEST_NORM = 1e4  # of DAS's parameter; a training that gets there has diverged
 CHUNK = 64  # vectors encoded at once: all latents of all of them would be large
 
 
@@ -188,7 +189,7 @@ def expm_action(x_BD, skew_DD, sign: int = 1):
     """x @ expm(sign * A) for a few rows x [B, D] and a skew A [D, D], differentiable in both.
 
     Scaling and a Taylor series on the rows: with n = ceil(|A| / 3), n times over,
-    x <- sum_k x (A / n)^k / k!, until a term is below 1e-9 of x.  A few rows times A
+    x <- sum_k x (A / n)^k / k!, until a term and |A / n|^k / k! are below 1e-9.  A few rows times A
     is all it needs, where torch.matrix_exp multiplies whole matrices and its backward
     exponentiates one of twice the width (cf. Al-Mohy & Higham 2011, "Computing the
     Action of the Matrix Exponential").
@@ -216,18 +217,23 @@ def _expm_action_function():
 
         @staticmethod
         def forward(ctx, x, skew, sign):
-            n = max(1, math.ceil(_norm_estimate(skew) / 3))
+            norm = 1.2 * _norm_estimate(skew)
+            if not norm < LARGEST_NORM:
+                raise UserError(f"das diverged (its rotation's parameter grew to a norm of {norm:.2g}); lower --lr")
+            n = max(1, math.ceil(norm / 3.6))
             scaled = skew * (sign / n)
             inputs, counts = [], []
             for _ in range(n):
                 smallest = 1e-9 * float(x.abs().max())
-                term, total, k = x, x, 0
+                term, total, k, bound = x, x, 0, 1.0
                 while True:
                     k += 1
                     inputs.append(term)
                     term = (term @ scaled) / k
                     total = total + term
-                    if not float(term.abs().max()) > smallest:  # stops at NaN too
+                    # The terms of x alone do not do: x may lie where A is 0 while its gradient does not.
+                    bound *= norm / n / k
+                    if bound < 1e-9 and not float(term.abs().max()) > smallest:  # stops at NaN too
                         break
                 x = total
                 counts.append(k)

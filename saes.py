@@ -138,13 +138,15 @@ class OpenAI:
             k = state.get("k") if isinstance(state, dict) else None
             if not isinstance(k, int) or k < 1:
                 raise UserError(f"{path} is a TopK SAE with k = {k!r}; k must be a number from 1 to its latents")
-        if layer is None and path.stem.isdigit():
-            layer = int(path.stem)
+        told = int(path.stem) if path.stem.isdecimal() else None
+        if None not in (layer, told) and told != layer:
+            raise UserError(f"{path} is an SAE of layer {told} by its name, not of layer {layer}; name the right file")
+        layer = told if layer is None else layer
         return SparseAutoencoder(
             *("openai", layer, str(path)),
-            W_enc=content["encoder.weight"].T,
+            W_enc=_transposed(content["encoder.weight"]),
             b_enc=content["latent_bias"],
-            W_dec=content["decoder.weight"].T,
+            W_dec=_transposed(content["decoder.weight"]),
             b_dec=content["pre_bias"],
             subtract_b_dec=True,
             normalised=is_topk,
@@ -188,7 +190,7 @@ class Apollo:
             found = at.get(None) or _first_keys(content)
             raise UserError(
                 f"{file} is not an apollo SAE: its keys ({found}) do not begin with a hook point such as "
-                f"blocks-6-hook_resid_pre{_looks_like(content)}"
+                f"blocks-6-hook_resid_pre{_looks_like(content, 'apollo')}"
             )
         if layer is None and len(at) > 1:
             raise UserError(f"{file} holds SAEs of the layers {sorted(at)}; say which with layer=")
@@ -202,9 +204,9 @@ class Apollo:
             decoder = functional.normalize(decoder.float(), dim=0)
         return SparseAutoencoder(
             *("apollo", layer, str(file)),
-            W_enc=content[weights["encoder.0.weight"]].T,
+            W_enc=_transposed(content[weights["encoder.0.weight"]]),
             b_enc=content[weights["encoder.0.bias"]],
-            W_dec=decoder.T,
+            W_dec=_transposed(decoder),
             b_dec=content[weights["decoder.bias"]],
             subtract_b_dec=False,
             centred=not raw_residual,
@@ -306,12 +308,18 @@ def locate(release: str, root: str | Path, layer: int, n_layers: int) -> Path:
     return FAMILIES[RELEASES[release].family].locate(Path(root) / release, layer, n_layers)
 
 
+def _transposed(weight: torch.Tensor) -> torch.Tensor:
+    return weight.T if weight.ndim == 2 else weight  # other shapes are refused in load_sae
+
+
 def _first_keys(content: dict) -> str:
     return ", ".join(str(key) for key in list(content)[:3]) or "none"
 
 
-def _looks_like(content: dict) -> str:
+def _looks_like(content: dict, asked: str) -> str:
     for name, family in FAMILIES.items():
+        if name == asked:
+            continue
         known = getattr(family, "keys", None)
         if (known and all(key in content for key in known)) or (
             name == "apollo" and any(layer_of_hook_point(str(key)) is not None for key in content)
@@ -325,7 +333,7 @@ def _require_keys(content: dict, keys: tuple[str, ...], family: str, path: Path)
     if missing:
         raise UserError(
             f"{path} is not an {family} SAE: it has no tensor {missing[0]} (it has {_first_keys(content)})"
-            f"{_looks_like(content)}; name the right file"
+            f"{_looks_like(content, family)}; name the right file"
         )
 
 
@@ -348,6 +356,8 @@ def load_sae(
     if not path.exists():
         raise UserError(f"there is no {family} SAE at {path}; download it there, or name its folder with --saes")
     sae = FAMILIES[family].read(path, layer, raw_residual)
+    if sae.layer is not None and sae.layer < 0:
+        raise UserError(f"{sae.path} reads the embeddings, before block 0; name an SAE of a block's output")
     n, d = sae.b_enc.numel(), sae.b_dec.numel()
     shapes = {"W_enc": (d, n), "b_enc": (n,), "W_dec": (n, d), "b_dec": (d,)}
     for name, shape in shapes.items():

@@ -15,10 +15,9 @@ the machinery; it says nothing about real models or published SAEs.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import fcntl
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -27,7 +26,6 @@ from pathlib import Path
 
 import toy_saes
 from data.ravel_data_prep import ATTRIBUTES, EXAMPLES, City, Prompts, build_prompts, read_cities
-from files import is_running
 from imports import UserError, functional, tokenizers, torch, tqdm, transformers
 from models import run_block
 from saes import RELEASES, SparseAutoencoder, hook_point, locate, save_sae
@@ -241,36 +239,40 @@ def ensure(folder: str | Path, recipe: Recipe | None = None, saes: bool = True, 
     Raises UserError if it cannot be written.
     """
     folder, recipe = Path(folder), recipe or Recipe()
-    marker = folder / "world.json"
-    with contextlib.suppress(OSError, ValueError):  # absent or broken: it is built
-        if json.loads(marker.read_text()) == dataclasses.asdict(recipe):
-            return folder
+    if _is_built(folder, recipe):
+        return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(folder)
-        building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-building-{os.getpid()}-", dir=folder.parent))
-        if progress:
-            print("building the toy world (once, about a minute)", file=sys.stderr)
-        with torch.random.fork_rng(devices=[]):
-            _build(building, recipe, saes, progress)
-        building.chmod(0o755)
-        shutil.rmtree(folder, ignore_errors=True)  # one of another recipe
-        building.rename(folder)
+        with open(folder.parent / f".{folder.name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # a second process waits here, and then finds it built
+            if not _is_built(folder, recipe):
+                _build_and_rename(folder, recipe, saes, progress)
     except OSError as error:
-        if marker.exists():  # another process was faster
-            return folder
         raise UserError(
             f"cannot write the toy world to {folder}: {error.strerror}; make room or rights there"
         ) from None
     return folder
 
 
-def _remove_leftovers(folder: Path) -> None:
-    """What builds left behind whose process is gone."""
-    for path in folder.parent.glob(f".{folder.name}-building-*"):
-        pid = int(path.name.split("-building-")[1].split("-")[0])
-        if not is_running(pid):
-            shutil.rmtree(path, ignore_errors=True)
+def _is_built(folder: Path, recipe: Recipe) -> bool:
+    try:
+        return json.loads((folder / "world.json").read_text()) == dataclasses.asdict(recipe)
+    except (OSError, ValueError):
+        return False
+
+
+def _build_and_rename(folder: Path, recipe: Recipe, saes: bool, progress: bool) -> None:
+    prefix = f".{folder.name}-building-"
+    for leftover in folder.parent.glob(prefix + "*"):  # of a killed build: we hold the lock
+        shutil.rmtree(leftover, ignore_errors=True)
+    building = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
+    if progress:
+        print("building the toy world (once, about a minute)", file=sys.stderr)
+    with torch.random.fork_rng(devices=[]):
+        _build(building, recipe, saes, progress)
+    building.chmod(0o755)
+    shutil.rmtree(folder, ignore_errors=True)  # one of another recipe
+    building.rename(folder)
 
 
 def _build(folder: Path, recipe: Recipe, saes: bool, progress: bool) -> None:

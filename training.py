@@ -19,7 +19,7 @@ from imports import functional, nnsight, torch
 from models import Harvest, Subject
 
 SCORES = ("cause", "isolation", "disentangle")
-FIXED_THETA = 100.0  # sigmoid(+-100 / T) is exactly 1 or 0 in fp32 for every T below 1
+FIXED_THETA = math.inf  # sigmoid(+-inf / T) is exactly 1 or 0 at every temperature
 
 
 # ---------------------------------------------------------------- engines
@@ -130,7 +130,7 @@ def untrained(engine, fixed_mask: float | None, device: str) -> Trained:
     """A method without training: its fixed mask, or theta at its start."""
     theta = torch.zeros(engine.n_active, device=device)
     if fixed_mask is not None:
-        theta += FIXED_THETA if fixed_mask else -FIXED_THETA
+        theta.fill_(FIXED_THETA if fixed_mask else -FIXED_THETA)
     return Trained(theta)
 
 

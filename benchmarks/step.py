@@ -143,19 +143,23 @@ class Stepper:
         self.parameters = [self.theta, *parameters]
         self.start = [p.detach().clone() for p in self.parameters]
         self.optimizer = torch.optim.Adam(self.parameters, lr=LEARNING_RATE)
+        self.seconds = self.cpu_seconds = 0.0  # far apart where other processes took the processor
 
     def step(self, batch: PairBatch):
         """The body of training.train's loop.  Returns milliseconds and the logits [B, vocabulary]."""
         with torch.no_grad():
             for p, start in zip(self.parameters, self.start, strict=True):
                 p.copy_(start)
-        began = time.perf_counter()
+        began, cpu_began = time.perf_counter(), time.process_time()
         logits = self.engine.logits(batch, soft_mask(self.theta, 1.0))
         loss = functional.cross_entropy(logits, batch.label)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        return 1000 * (time.perf_counter() - began), logits.detach()
+        spent = time.perf_counter() - began
+        self.seconds += spent
+        self.cpu_seconds += time.process_time() - cpu_began
+        return 1000 * spent, logits.detach()
 
 
 @dataclass
@@ -170,6 +174,8 @@ class Case:
     alive: int  # features the fast engine computes with
     l0: float | None
     preparation: float  # milliseconds to freeze the featurizer, once per run
+    seconds: float  # spent in steps, both engines
+    cpu_seconds: float  # of those, on the processor
 
     def ratios(self) -> list[float]:
         return [slow / fast for fast, slow in zip(*(self.milliseconds[e] for e in ("fast", "nnsight")), strict=True)]
@@ -214,7 +220,8 @@ def measure(subject: Subject, prompts: Prompts, harvest: Harvest, layer: int, me
             spent, logits[name] = stepper.step(batch)
             milliseconds[name].append(spent)
         difference = max(difference, float((logits["fast"] - logits["nnsight"]).abs().max()))
-    return Case(layer, method, milliseconds, difference, moved, fast.n_active, l0, preparation)
+    seconds, cpu_seconds = (sum(getattr(s, name) for s in steppers.values()) for name in ("seconds", "cpu_seconds"))
+    return Case(*(layer, method, milliseconds, difference, moved, fast.n_active, l0, preparation, seconds, cpu_seconds))
 
 
 # ---------------------------------------------------------------- the report
@@ -269,8 +276,7 @@ def main() -> None:
     methods = [*arguments.methods, *(["sae-wide"] if arguments.wide else [])]
     torch.set_num_threads(1)
     began = time.perf_counter()
-    load = f", load {os.getloadavg()[0]:.2f} at the start" if hasattr(os, "getloadavg") else ""
-    print(f"{datetime.date.today()}, {processor()}, 1 thread{load}")
+    print(f"{datetime.date.today()}, {processor()}, {os.cpu_count()} cores, 1 thread")
     print(f"torch {torch.__version__}, transformers {transformers.__version__}, random weights, batch {BATCH_SIZE}\n")
     subject, prompts = build_subject()
     harvest_began = time.perf_counter()
@@ -292,6 +298,8 @@ def main() -> None:
     freezing = max(case.preparation for case in cases)
     print(f"once beforehand: harvest {harvested:.1f} s, freezing a featurizer at most {freezing:.0f} ms")
     print(f"peak memory: {peak_harvested:.2f} GB after the harvest, {peak_gb():.2f} GB in all")
+    share = sum(case.cpu_seconds for case in cases) / sum(case.seconds for case in cases)
+    print(f"on the processor for {share:.0%} of the time in steps (less than 99% says it was shared)")
     print(f"this took {time.perf_counter() - began:.0f} s")
     for case in cases:
         if case.layer == WANTED["layer"] and case.method in WANTED["methods"]:

@@ -25,6 +25,14 @@ import main
 
 OTHER = {"country": "continent", "continent": "country"}
 AT = -8  # the city's position: "X is a city in the country of"
+FEW_SHOT = {
+    "country": "Toronto is a city in the country of Canada. Beijing is a city in the country of China. "
+    "Miami is a city in the country of United States. Santiago is a city in the country of Chile. "
+    "London is a city in the country of England.",
+    "continent": "Toronto is a city in the continent of North America. Beijing is a city in the continent of Asia. "
+    "Miami is a city in the continent of North America. Santiago is a city in the continent of South America. "
+    "London is a city in the continent of Europe.",
+}
 SAE_METHODS = ("openai", "apollo-e2e", "apollo-e2e+ds", "bloom")
 METHODS = ("none", "full", "neuron", "das", *SAE_METHODS)
 PARTS = ("train", "validation", "test")
@@ -86,35 +94,38 @@ READERS = {
 
 
 class Judge:
-    """A model, its facts and its vectors; row r is a prompt, (attribute, city)."""
+    """A model, its facts and its vectors; row r is a prompt, (attribute, city), one attribute after the other."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, style: str):
         self.folder = folder
         self.model = AutoModelForCausalLM.from_pretrained(folder).eval()
         tokenizer = AutoTokenizer.from_pretrained(folder)
         with open(folder / "cities.csv", encoding="utf-8") as file:
             facts = list(csv.DictReader(file))
-        self.row, texts, labels, cities = {}, [], [], []
-        for attribute in OTHER:
-            for fact in facts:
-                self.row[attribute, fact["city"]] = len(texts)
-                texts.append(f"<|endoftext|> {fact['city']} is a city in the {attribute} of")
-                labels.append(tokenizer(" " + fact[attribute].split()[0])["input_ids"][0])
-                cities.append(tokenizer(fact["city"])["input_ids"])
-        self.tokens = torch.tensor(tokenizer(texts)["input_ids"])
-        self.labels = torch.tensor(labels)
         self.names = [fact["city"] for fact in facts]
-        assert self.tokens[:, AT].tolist() == [only for (only,) in cities]
+        self.row, self.tokens, labels = {}, {}, []
+        for attribute in OTHER:
+            before = FEW_SHOT[attribute] if style == "few-shot" else "<|endoftext|>"
+            texts = [f"{before} {city} is a city in the {attribute} of" for city in self.names]
+            self.tokens[attribute] = torch.tensor(tokenizer(texts)["input_ids"])
+            assert self.tokens[attribute][:, AT : AT + 1].tolist() == tokenizer(self.names)["input_ids"]
+            for fact in facts:
+                self.row[attribute, fact["city"]] = len(labels)
+                labels.append(tokenizer(" " + fact[attribute].split()[0])["input_ids"][0])
+        self.labels = torch.tensor(labels)
         self.vectors: dict[int, torch.Tensor] = {}
         self.latents: dict[tuple, Latents] = {}
 
     def vectors_after(self, layer: int) -> torch.Tensor:
         """[rows, d_model]: every prompt's city vector after this block."""
         if layer not in self.vectors:
-            with torch.no_grad():
-                states = self.model(self.tokens, output_hidden_states=True).hidden_states
-            assert layer < len(states) - 2  # the last of them has gone through the final LayerNorm
-            self.vectors[layer] = states[layer + 1][:, AT]
+            found = []
+            for tokens in self.tokens.values():
+                with torch.no_grad():
+                    states = self.model(tokens, output_hidden_states=True).hidden_states
+                assert layer < len(states) - 2  # the last of them has gone through the final LayerNorm
+                found.append(states[layer + 1][:, AT])
+            self.vectors[layer] = torch.cat(found)
         return self.vectors[layer]
 
     def latents_after(self, method: str, layer: int, raw: bool) -> Latents:
@@ -126,9 +137,17 @@ class Judge:
 
     def answers(self, base: torch.Tensor, layer: int, vectors: torch.Tensor) -> torch.Tensor:
         """The most likely next token of prompts [N] with these vectors [N, d_model] in the city's place."""
+        found = torch.full((len(base),), -1)
+        for i, tokens in enumerate(self.tokens.values()):  # prompts about another attribute may be longer
+            of_attribute = base // len(self.names) == i
+            if of_attribute.any():
+                chosen = tokens[base[of_attribute] % len(self.names)]
+                found[of_attribute] = self.answers_to(chosen, layer, vectors[of_attribute])
+        return found
 
+    def answers_to(self, tokens: torch.Tensor, layer: int, vectors: torch.Tensor) -> torch.Tensor:
         def replace(module, args, output):
-            assert output.shape == (len(base), self.tokens.shape[1], vectors.shape[1])
+            assert output.shape == (*tokens.shape, vectors.shape[1])
             output = output.clone()
             output[:, AT] = vectors
             return output
@@ -136,7 +155,7 @@ class Judge:
         handle = self.model.transformer.h[layer].register_forward_hook(replace)
         try:
             with torch.no_grad():
-                return self.model(self.tokens[base]).logits[:, -1].argmax(-1)
+                return self.model(tokens).logits[:, -1].argmax(-1)
         finally:
             handle.remove()
 
@@ -192,7 +211,7 @@ class Saved:
 
 def run_grid(output: Path, *flags: str) -> dict[tuple, Saved]:
     """{(target, method, layer): result} of a grid on the toy world, read from the files that it leaves."""
-    assert main.main(["--model", "toy", "--device", "cpu", "--max-pairs", "160", "--output", str(output), *flags]) == 0
+    assert main.main(["--model", "toy", "--device", "cpu", "--max-pairs", "120", "--output", str(output), *flags]) == 0
     found = [Saved(file) for file in sorted((output / "toy").glob("*/*/layer*.json"))]
     return {tuple(saved.result[key] for key in ("target", "method", "layer")): saved for saved in found}
 
@@ -201,7 +220,7 @@ VARIANTS = {
     "strict": ["--methods", *METHODS, "--layers", "2", "4", "--epochs", "2"],
     "paper": [
         *("--mode", "paper", "--methods", "none", "full", "neuron", "das", "bloom", "--layers", "2"),
-        *("--epochs", "1", "--temperature", "10", "0.1", "--seeds", "1"),
+        *("--targets", "continent", "--epochs", "1", "--temperature", "10", "0.1", "--seeds", "1"),
     ],
     "strict by pairs": [
         *("--split", "pairs", "--methods", "das", "openai", "--layers", "1", "--targets", "continent"),
@@ -223,6 +242,12 @@ VARIANTS = {
         *("--methods", "none", "full", "neuron", "--layers", "2", "--targets", "country", "--epochs", "1"),
         *("--temperature", "100", "100"),
     ],
+    # The toy is lost in these prompts, but those of the two attributes differ in length, as the paper's do;
+    # and with this target, test pairs come in another order than that of their prefixes.
+    "few-shot": [
+        *("--prompt", "few-shot", "--unfiltered", "--mode", "paper", "--methods", "full", "neuron", "apollo-e2e+ds"),
+        *("--layers", "1", "--targets", "continent", "--epochs", "1", "--max-pairs", "60"),
+    ],
     "both": [
         *("--raw-residual", "--error-term", "--methods", "apollo-e2e", "bloom", "--layers", "3"),
         *("--epochs", "1", "--targets", "continent"),
@@ -231,8 +256,16 @@ VARIANTS = {
 
 
 @pytest.fixture(scope="module")
-def judge(toy_world) -> Judge:
-    return Judge(toy_world)
+def judges(toy_world) -> dict[str, Judge]:
+    """By style of prompt."""
+    return {style: Judge(toy_world, style) for style in ("bare", "few-shot")}
+
+
+@pytest.fixture
+def judge(judges, request) -> Judge:
+    """The one for the variant that a test is about."""
+    is_few_shot = request.node.callspec.params["name"] == "few-shot" if hasattr(request.node, "callspec") else False
+    return judges["few-shot" if is_few_shot else "bare"]
 
 
 @pytest.fixture(scope="module")
@@ -302,7 +335,8 @@ def test_every_saved_baseline_can_be_recomputed(grids, judge, name):
 def test_doing_nothing_is_the_model_s_own_answer(grids, judge):
     """Strict pairs: never right on cause, always on isolation; the model knows every fact."""
     with torch.no_grad():
-        assert torch.equal(judge.model(judge.tokens).logits[:, -1].argmax(-1), judge.labels)
+        answers = [judge.model(tokens).logits[:, -1].argmax(-1) for tokens in judge.tokens.values()]
+    assert torch.equal(torch.cat(answers), judge.labels)
     for saved in grids("strict").values():
         assert saved.result["baselines"]["none"] == {"cause": 0.0, "isolation": 1.0, "disentangle": 0.5}
     for saved in grids("paper").values():  # here it is right wherever the two cities' answers are equal
@@ -384,7 +418,7 @@ def test_pair_files_obey_their_mode_and_split(grids, judge, name):
             assert not shared
             assert not cities_of(saved.pairs["train"]) & cities_of(saved.pairs["validation"])
         else:
-            assert len(shared) > 80
+            assert len(shared) > 40
 
 
 def test_pairs_are_the_same_for_every_method_and_layer(grids):
