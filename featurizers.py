@@ -109,8 +109,8 @@ class Das(Neuron):
 
     def saved(self) -> dict[str, torch.Tensor]:
         with torch.no_grad():  # in float64: the saved rotation is orthogonal to fp32's last digits
-            skew = self.skew().double()
-            return {"rotation": (self.start.double() @ torch.matrix_exp(skew)).float()}
+            skew = self.skew().cpu().double()
+            return {"rotation": (self.start.cpu().double() @ torch.matrix_exp(skew)).float()}
 
 
 class Sae(Neuron):
@@ -139,7 +139,7 @@ class Sae(Neuron):
     def l0(self, x_RD) -> float:
         with torch.no_grad():
             counts = [(self.sae.encode(chunk)[0] > 0).sum(-1) for chunk in x_RD.split(CHUNK)]
-        return round(torch.cat(counts).double().mean().item(), 3)
+        return round(torch.cat(counts).cpu().double().mean().item(), 3)
 
     def freeze(self, x_RD) -> Frozen:
         """Keeps only the latents that fire on some vector of the table.
