@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
 
 from featurizers import METHODS, Das, Ingredients, Neuron, Sae, expm_action
+from imports import UserError
 from saes import RELEASES, SparseAutoencoder, load_sae, save_sae
 
 
@@ -63,6 +65,32 @@ def test_expm_action_there_and_back_is_the_identity():
     there = expm_action(x, A)
     assert (there - x).abs().max() > 0.1
     torch.testing.assert_close(expm_action(there, A, -1), x, rtol=0, atol=1e-7)
+
+
+def test_expm_action_s_gradient_where_x_lies_in_the_null_space_of_a():
+    """x expm(A) is x itself there, but the gradient points out of it: the series may not stop at x's first term."""
+    skew = torch.tensor([[0.0, 2, 0], [-2, 0, 0], [0, 0, 0]], dtype=torch.float64)
+    x, weight = torch.tensor([[0.0, 0, 1]], dtype=torch.float64), torch.tensor([[1.0, 2, 3]], dtype=torch.float64)
+    gradients = []
+    for product in (expm_action, lambda x, a: x @ torch.matrix_exp(a)):
+        inputs = (x.clone().requires_grad_(), skew.clone().requires_grad_())
+        (product(*inputs) * weight).sum().backward()
+        gradients.append((inputs[0].grad, inputs[1].grad - inputs[1].grad.T))
+    # by hand: the gradient of x is weight @ expm(A).T, a turn by 2 radians in the first two coordinates
+    cos, sin = math.cos(2), math.sin(2)
+    by_hand = torch.tensor([[cos + 2 * sin, -sin + 2 * cos, 3]], dtype=torch.float64)
+    assert torch.allclose(gradients[0][0], by_hand, atol=1e-8)
+    for ours, theirs in zip(*gradients, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-8)
+
+
+@pytest.mark.parametrize("size", [1e6, float("nan")])
+def test_a_das_that_diverged_says_so(size):
+    das = Das(8, seed=0)
+    with torch.no_grad():
+        das.lower += size
+    with pytest.raises(UserError, match="lower --lr"):
+        das.freeze(torch.randn(2, 8)).patch(torch.tensor([0]), torch.tensor([1]), torch.ones(8))
 
 
 def test_expm_action_of_zeros_is_zeros():

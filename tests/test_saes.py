@@ -218,6 +218,11 @@ def test_openai_s_layer_is_the_file_s_name(tmp_path):
     assert load_sae("openai", tmp_path / "weights.pt", layer=3).layer == 3
 
 
+def test_openai_of_another_layer_than_asked_for_is_refused(tmp_path):
+    with pytest.raises(UserError, match="layer 5 by its name, not of layer 3"):
+        load_sae("openai", openai_file(tmp_path), layer=3)
+
+
 def test_openai_is_the_same_with_the_raw_residual(tmp_path):
     """It was trained on what the original experiment gave it: its normalisation stays."""
     sae = load_sae("openai", openai_file(tmp_path), raw_residual=True)
@@ -695,3 +700,13 @@ def test_a_damaged_file_is_loaded_or_refused_and_nothing_else(tmp_path, family):
 
     damage()
     assert set(seen) == {"loaded", "refused"}
+
+
+def test_an_sae_of_the_embeddings_is_refused(tmp_path):
+    """Bloom's release has one: blocks.0.hook_resid_pre comes before every block's output."""
+    folder = tmp_path / "blocks.0.hook_resid_pre"
+    folder.mkdir()
+    tensors = {"W_enc": torch.ones(2, 3), "b_enc": torch.zeros(3), "W_dec": torch.ones(3, 2), "b_dec": torch.zeros(2)}
+    save_file(tensors, folder / "sae_weights.safetensors")
+    with pytest.raises(UserError, match="reads the embeddings"):
+        load_sae("bloom", folder)
