@@ -119,7 +119,7 @@ class Experiment:
         if s.unfiltered:
             known = {
                 "cities": len(cities),
-                "several tokens": len(prompts.skipped["several tokens"]),
+                **{why: len(names) for why, names in prompts.skipped.items()},
                 "unfiltered": True,
             }
         else:
@@ -127,6 +127,7 @@ class Experiment:
         known |= {
             "labels shared by several values": prompts.collisions(),
             "names": [city.name for city in prompts.cities],
+            "left out": {why: names for why, names in prompts.skipped.items() if names},
         }
         return prompts, known
 
@@ -201,13 +202,16 @@ class Experiment:
             if METHODS[run.method].fixed_mask is None and run.layer != last
         )
         with tqdm.tqdm(
-            total=steps, unit="step", smoothing=0.02, mininterval=0.2 if sys.stderr.isatty() else 15, dynamic_ncols=True
+            total=steps,
+            bar_format="{desc} {percentage:3.0f}% [{elapsed}<{remaining}{postfix}]",  # fits 80 columns
+            smoothing=0.02,
+            mininterval=0.2 if sys.stderr.isatty() else 15,
         ) as bar:
             engines: dict[tuple, tuple] = {}  # of one layer: featurizers without parameters serve all targets and seeds
             for i, run in enumerate(todo):
                 if i and run.layer != todo[i - 1].layer:
                     engines.clear()
-                bar.set_description(f"run {i + 1} of {len(todo)}: {run.target} {run.method} L{run.layer}")
+                bar.set_description(f"run {i + 1}/{len(todo)} {run.target} {run.method} L{run.layer}")
                 self._do(run, engines, bar)
 
     def _do(self, run: Run, engines: dict, bar) -> None:
@@ -221,7 +225,7 @@ class Experiment:
             def on_step(loss, accuracy):
                 bar.update(1)
                 if bar.n % 20 == 0:
-                    bar.set_postfix(loss=f"{float(loss):.3f}", accuracy=f"{float(accuracy):.2f}", refresh=False)
+                    bar.set_postfix(loss=f"{float(loss):.2f}", acc=f"{float(accuracy):.2f}", refresh=False)
 
             trained = train(
                 engine, featurizer.parameters, pairs.parts["train"], self.schedule, run.seed, s.device, on_step
@@ -292,7 +296,7 @@ def _device_name(device: str) -> str:
 
 def describe(known: dict, prompts: Prompts) -> str:
     """One line: how many cities take part, and why others do not."""
-    why = [f"{n} {key}" for key, n in known.items() if n and (key.endswith(("tokens", "unknown", "tokenizer")))]
+    why = [f"{n} {key}" for key, n in known.items() if n and (key.endswith(("token", "unknown", "tokenizer")))]
     shared = [group for groups in known["labels shared by several values"].values() for group in groups]
-    text = f"{len(prompts)} of {known['cities']} cities take part" + (f" ({', '.join(why)})" if why else "")
+    text = f"{len(prompts)} of {known['cities']} cities take part" + (f" (left out: {', '.join(why)})" if why else "")
     return text + (f"; counted as one answer: {', '.join(shared)}" if shared else "")

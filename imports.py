@@ -9,6 +9,7 @@ a third-party library directly.
 """
 
 import importlib
+import sys
 from types import ModuleType
 
 
@@ -41,8 +42,8 @@ class Library(ModuleType):
             if (error.name or "").partition(".")[0] != self.__name__.partition(".")[0]:
                 raise  # the library is there, something that it needs is not
             raise UserError(
-                f"the library {self._package} is not installed: run ./setup.sh, "
-                f"or pip install {self._package} (the version in requirements.txt)"
+                f"the library {self._package} is not installed for {sys.executable}: start through ./run.sh or "
+                f".venv/bin/python (./setup.sh makes it), or pip install {self._package} as requirements.txt says"
             ) from None
 
 

@@ -36,7 +36,7 @@ def run_grid(settings: Settings) -> None:
     runs = plan(settings, n_layers)
     store = Store(settings.output, settings.model)
     if settings.dry_run:
-        print_plan(runs, store)
+        print_plan(runs, store, settings, n_layers)
         return
     store.require_writable()
     if settings.threads:
@@ -52,6 +52,8 @@ def run_grid(settings: Settings) -> None:
     if settings.toy_folder:
         print(TOY_NOTE)
     print(f"\nresults: {store.root}")
+    if settings.wandb:
+        print(f"wandb: {settings.output / 'wandb'} (offline runs are sent by: wandb sync FOLDER)")
 
 
 def depth(settings: Settings) -> int:
@@ -106,7 +108,7 @@ def layers_of(method: str, settings: Settings, n_layers: int) -> list[int]:
     return sorted({*published, *found})
 
 
-def print_plan(runs: list[Run], store: Store) -> None:
+def print_plan(runs: list[Run], store: Store, settings: Settings, n_layers: int) -> None:
     done = sum(store.is_done(run) for run in runs)
     for target in dict.fromkeys(run.target for run in runs):
         print(f"{target}:")
@@ -115,7 +117,11 @@ def print_plan(runs: list[Run], store: Store) -> None:
             if cells:
                 layers, seeds = ({getattr(run, key) for run in cells} for key in ("layer", "seed"))
                 print(f"  {method:<14} layers {_ranges(layers):<20} seeds {_ranges(seeds)}")
-    print(f"{len(runs)} runs, {done} done, {len(runs) - done} to do; results go to\n{store.root}")
+    needed = dict.fromkeys((METHODS[run.method].release, run.layer) for run in runs if METHODS[run.method].release)
+    lacking = [key for key in needed if not locate(key[0], settings.saes, key[1], n_layers).exists()]
+    if lacking and settings.model != "toy":  # the toy world's are built on first use
+        print(f"{len(lacking)} of {len(needed)} SAEs are missing in {settings.saes}")
+    print(f"{len(runs)} runs, {done} done, {len(runs) - done} to do; results:\n{store.root}")
 
 
 def _ranges(numbers: set[int]) -> str:

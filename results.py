@@ -113,15 +113,11 @@ class Store:
 def difference(old: dict, new: dict) -> str:
     """How two configs differ: 'epochs 20 there, 3 now; lr ...', or '' if they do not."""
     new = json.loads(json.dumps(new))  # as it would come back from the file
+    keys = [key for key in (*new, *(k for k in old if k not in new)) if old.get(key) != new.get(key)]
+    telling = [key for key in keys if not key.endswith("_digest")]  # digests follow from other settings, if any differ
     return "; ".join(
-        f"{key} {_short(old.get(key))} there, {_short(new.get(key))} now"
-        for key in (*new, *(k for k in old if k not in new))
-        if old.get(key) != new.get(key)
+        f"{key} {json.dumps(old.get(key))} there, {json.dumps(new.get(key))} now" for key in telling or keys
     )
-
-
-def _short(value) -> str:
-    return json.dumps(value)
 
 
 def provenance(device: str) -> dict:

@@ -84,19 +84,19 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser(description: str) -> Parser:
-    p = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     p.add_argument("--model", default=DEFAULT_MODEL, help="a hub id, a checkpoint folder, or toy (%(default)s)")
     grid = p.add_argument_group("the grid")
-    grid.add_argument("--targets", nargs="+", default=list(ATTRIBUTES), help="country continent (both)")
-    grid.add_argument("--methods", nargs="+", default=["all"], help=f"{' '.join(METHODS)}, or all (all)")
-    grid.add_argument("--layers", nargs="+", default=["all"], help="numbers, or all (all)")
-    grid.add_argument("--seeds", nargs="+", default=["0"], help="numbers (0)")
+    grid.add_argument("--targets", nargs="+", default=list(ATTRIBUTES), help="country continent (default: both)")
+    grid.add_argument("--methods", nargs="+", default=["all"], help=f"{' '.join(METHODS)}, or all (default: all)")
+    grid.add_argument("--layers", nargs="+", default=["all"], help="numbers, or all (default: all)")
+    grid.add_argument("--seeds", nargs="+", default=["0"], help="numbers (default: 0)")
     how = p.add_argument_group("the experiment (without a flag: what the model's profile says, paper's / toy's)")
 
     def add(flag: str, text: str, **options) -> None:
         name = flag[2:].replace("-", "_")
         defaults = [PROFILES[profile].get(name) for profile in ("paper", "toy")]
-        shown = " / ".join(" ".join(map(str, d)) if isinstance(d, list) else str(d) for d in defaults)
+        shown = " / ".join(" ".join(map(str, d)) if isinstance(d, list) else str(d or "all") for d in defaults)
         how.add_argument(flag, help=f"{text} ({shown})", **options)
 
     add("--mode", "paper keeps every pair; strict only pairs that differ", choices=MODES)
@@ -113,7 +113,7 @@ def parser(description: str) -> Parser:
     files = p.add_argument_group("files")
     files.add_argument("--cities", type=Path, help="csv of city,country,continent, or RAVEL's json (data/cities.csv)")
     files.add_argument("--saes", type=Path, metavar="DIR", help="where SAEs are (saved_models/saes)")
-    files.add_argument("--output", type=Path, metavar="DIR", default=HOME / "saved_models" / "results")
+    files.add_argument("--output", type=Path, metavar="DIR", help="of the results (saved_models/results)")
     files.add_argument("--force", action="store_true", help="redo what is done")
     run = p.add_argument_group("running")
     run.add_argument("--engine", choices=list(ENGINES), default="fast", help="nnsight: the slow, plain way (fast)")
@@ -137,6 +137,7 @@ def read_settings(argv: list[str] | None = None, description: str = "") -> Setti
     for name, default in profile.items():
         if args[name] is None:
             args[name] = toy_folder / default if toy_folder and name in ("cities", "saes") else default
+    args["output"] = args["output"] or HOME / "saved_models" / "results"
     args["split"] = args["split"] or default_split(args["mode"])
     args["methods_named"] = "all" not in args["methods"]
     args["methods"] = _chosen("method", args["methods"], list(METHODS), everything="all")

@@ -31,7 +31,7 @@ install() {
   if [ -f "$stamp" ] && cmp -s "$list" "$stamp"; then
     return
   fi
-  echo "installing $1 into .venv (once)" >&2
+  echo "installing $1 into .venv (once; a minute or more, torch alone is 0.2 to 3 GB)" >&2
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$list" >&2 ||
     fail "pip could not install $1; see its message above, then run the same command again"
   cp "$list" "$stamp"

@@ -280,7 +280,9 @@ def _build(folder: Path, recipe: Recipe, saes: bool, progress: bool) -> None:
     tokenizer = toy_tokenizer(cities)
     prompts = build_prompts(cities, tokenizer, "bare")
     model = train_model(recipe, prompts, tokenizer, progress)
+    transformers.utils.logging.disable_progress_bar()  # of saving one small file
     model.save_pretrained(folder)
+    transformers.utils.logging.enable_progress_bar()
     tokenizer.save_pretrained(folder)
     lines = ["city,country,continent", *(f"{c.name},{c.country},{c.continent}" for c in cities)]
     (folder / "cities.csv").write_text("\n".join(lines) + "\n")

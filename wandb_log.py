@@ -18,10 +18,13 @@ def mode() -> str:
 
     Raises UserError if wandb is not installed or the mode cannot work.
     """
-    has_account = bool(wandb.api.api_key)
-    wanted = os.environ.get("WANDB_MODE") or ("online" if has_account else "offline")
-    if wanted not in MODES:
+    wanted = os.environ.get("WANDB_MODE")
+    if wanted is not None and wanted not in MODES:
         raise UserError(f"WANDB_MODE is {wanted!r}; set it to one of {', '.join(MODES)}, or leave out --wandb")
+    if wanted in ("offline", "disabled"):
+        return wanted  # no account is needed, so none is looked for
+    has_account = wandb.login(prompt=False)
+    wanted = wanted or ("online" if has_account else "offline")
     if wanted == "online" and not has_account:
         raise UserError("WANDB_MODE is online but no account is set up; run wandb login, or set WANDB_MODE=offline")
     return wanted

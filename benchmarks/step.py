@@ -185,13 +185,13 @@ class Case:
         ratios = self.ratios()
         return (
             f"{self.layer:2}  {self.method:8} {fast:8.0f} {slow:8.0f} {statistics.median(ratios):8.1f} "
-            f"{min(ratios):6.1f} {max(ratios):6.1f}  {self.difference:9.1e} {self.moved:9.1e} {self.alive:6}"
+            f"{min(ratios):6.1f} {max(ratios):6.1f}   {self.difference:.1e}  {self.moved:.1e} {self.alive:6}"
         )
 
 
 HEADER = (
-    "                 ms a step        nnsight / fast         logits          active\n"
-    " L  method      fast  nnsight   median    min    max     differ     moved      n"
+    "                 ms a step        nnsight / fast         logits       active\n"
+    " L  method      fast  nnsight   median    min    max    differ    moved      n"
 )
 
 
@@ -293,8 +293,8 @@ def main() -> None:
     print("between the engines' logits; moved: the largest change of a logit from a mask")
     print("of zeros to the random mask of every step; n: features the fast engine uses.")
     for method in dict.fromkeys(case.method for case in cases if case.l0 is not None):
-        l0s = ", ".join(f"{case.l0:.0f} at L = {case.layer}" for case in cases if case.method == method)
-        print(f"{method}: {SAES[method][1]:,} latents, firing on a vector: {l0s}")
+        l0s = [case.l0 for case in cases if case.method == method]
+        print(f"{method}: {min(l0s):.0f} to {max(l0s):.0f} of {SAES[method][1]:,} latents fire on a vector")
     freezing = max(case.preparation for case in cases)
     print(f"once beforehand: harvest {harvested:.1f} s, freezing a featurizer at most {freezing:.0f} ms")
     print(f"peak memory: {peak_harvested:.2f} GB after the harvest, {peak_gb():.2f} GB in all")

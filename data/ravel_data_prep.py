@@ -211,7 +211,7 @@ def build_prompts(cities: list[City], tokenizer, style: str = "few-shot") -> Pro
     has_labels = [not any(_unknown(labels[a][i], tokenizer) for a in ATTRIBUTES) for i in range(len(cities))]
     chosen = [i for i in range(len(cities)) if is_single[i] and has_labels[i]]
     skipped = {
-        "several tokens": [c.name for c, single in zip(cities, is_single, strict=True) if not single],
+        "not one known token": [c.name for c, single in zip(cities, is_single, strict=True) if not single],
         "value unknown to the tokenizer": [
             c.name for c, s, known in zip(cities, is_single, has_labels, strict=True) if s and not known
         ],
@@ -244,6 +244,7 @@ def known_facts(prompts: Prompts, predict, batch_size: int = 64, progress: bool 
     Returns the prompts that are left, and how many cities fell out and why.
     """
     right = {}
+    n_cities = len(prompts) + sum(len(names) for names in prompts.skipped.values())
     total = 2 * len(prompts)
     with tqdm.tqdm(total=total, desc="known facts", unit="prompt", disable=not progress, leave=False) as bar:
         for attribute in ATTRIBUTES:
@@ -253,10 +254,12 @@ def known_facts(prompts: Prompts, predict, batch_size: int = 64, progress: bool 
                 bar.update(len(batch))
             right[attribute] = torch.cat(guesses) == prompts.labels[attribute]
     both = right["country"] & right["continent"]
+    for attribute in ATTRIBUTES:
+        names = [c.name for c, known in zip(prompts.cities, right[attribute].tolist(), strict=True) if not known]
+        prompts.skipped[f"{attribute} unknown"] = names
     report = {
-        "cities": len(prompts) + sum(len(names) for names in prompts.skipped.values()),
+        "cities": n_cities,
         **{why: len(names) for why, names in prompts.skipped.items()},
-        **{f"{a} unknown": int((~right[a]).sum()) for a in ATTRIBUTES},
         "known": int(both.sum()),
     }
     return prompts.keep(both.nonzero()[:, 0].tolist()), report

@@ -604,9 +604,9 @@ def test_cities_of_several_tokens_are_skipped_and_counted(capsys, output, tmp_pa
     argv = [*TOY, *SMALL, "--methods", "none", "--layers", "2", "--cities", str(path), "--output", str(output)]
     assert main(argv) == 0
     err = capsys.readouterr().err
-    assert "120 of 123 cities take part (2 several tokens, 1 value unknown to the tokenizer)" in err
+    assert "120 of 123 cities take part (left out: 2 not one known token, 1 value unknown to the tokenizer)" in err
     known = json.loads((output / "toy" / "cities.json").read_text())
-    assert (known["cities"], known["several tokens"], known["known"]) == (123, 2, 120)
+    assert (known["cities"], known["not one known token"], known["known"]) == (123, 2, 120)
     assert not {"Atlantis", "New Atlantis", "France"} & set(known["names"])
 
 

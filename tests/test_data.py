@@ -106,7 +106,7 @@ def test_cities_of_several_tokens_are_skipped_and_named(gpt2_tokenizer):
     cities = [City("Paris", "France", "Europe"), City("Ouagadougou", "Burkina Faso", "Africa")]
     prompts = build_prompts(cities, gpt2_tokenizer)
     assert [c.name for c in prompts.cities] == ["Paris"]
-    assert prompts.skipped["several tokens"] == ["Ouagadougou"]
+    assert prompts.skipped["not one known token"] == ["Ouagadougou"]
     with pytest.raises(UserError, match="none of the 1 cities is a single token"):
         build_prompts(cities[1:], gpt2_tokenizer)
 
@@ -133,6 +133,7 @@ def test_known_facts_need_both_answers():
     known, report = known_facts(prompts, predict, batch_size=3, progress=False)
     assert [c.name for c in known.cities] == [cities[i].name for i in (0, 2, 4)]
     assert known.labels["country"].tolist() == [prompts.labels["country"][i] for i in (0, 2, 4)]
+    assert known.skipped == {"country unknown": [cities[1].name], "continent unknown": [cities[3].name]}
     assert report == {"cities": 5, "country unknown": 1, "continent unknown": 1, "known": 3}
 
 
