@@ -70,7 +70,7 @@ class Experiment:
         self.model_digest = self.subject.digest()
         todo = self._todo()
         needed = dict.fromkeys((METHODS[r.method].release, r.layer) for r in todo if METHODS[r.method].release)
-        for release, layer in tqdm.tqdm(needed, desc="check SAEs", unit="file", leave=False):
+        for release, layer in tqdm.tqdm(needed, desc="check SAEs", unit="file", leave=False, disable=not needed):
             self._sae(release, layer)  # a damaged file is found before anything is written
         for (target, _), pairs in self.pairs.items():
             self._require_no_orphans(target, pairs, set(todo))

@@ -17,8 +17,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from autoencoder import SparseAutoencoder
 from imports import UserError, torch
-from saes import RELEASES, SparseAutoencoder
+from saes import RELEASES
 
 LARGEST_NORM = 1e4  # of DAS's parameter; a training that gets there has diverged
 CHUNK = 64  # vectors encoded at once: all latents of all of them would be large

@@ -25,10 +25,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import toy_saes
+from autoencoder import SparseAutoencoder
 from data.ravel_data_prep import ATTRIBUTES, EXAMPLES, City, Prompts, build_prompts, read_cities
 from imports import UserError, functional, tokenizers, torch, tqdm, transformers
 from models import run_block
-from saes import RELEASES, SparseAutoencoder, hook_point, locate, save_sae
+from saes import RELEASES, hook_point, locate, save_sae
 
 HOME = Path(__file__).parent
 COUNTRIES = {  # 5 continents of 4 countries; 6 cities of each are taken from data/cities.csv

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from autoencoder import SparseAutoencoder
 from imports import functional, torch, tqdm
-from saes import SparseAutoencoder
 
 RATIO = 4  # latents per dimension
 K = 8  # of the TopK SAEs

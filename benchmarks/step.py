@@ -6,10 +6,11 @@
 
 A step is forward, loss, backward and Adam on a batch of 16 pairs that mixes cause and
 isolation, on one CPU thread.  The model has GPT-2 small's shape and random weights, and
-so have the SAEs, so nothing is downloaded: what a step costs depends on shapes, and for
-an SAE on how many latents ever fire.  The engines take turns (fast, nnsight, fast, ..),
-each turn on a batch of its own and from the same parameters; a ratio is taken within a
-turn, so that a machine that is busy for a while slows both sides.
+so have the SAEs, so nothing is downloaded: what a step costs depends on shapes, for
+an SAE also on how many latents ever fire, for DAS on how far the rotation has gone.  The
+engines take turns (fast, nnsight, fast, ..), each turn on a batch of its own and from the
+same parameters; a ratio is taken within a turn, so that a machine that is busy for a
+while slows both sides.
 """
 
 from __future__ import annotations
