@@ -30,12 +30,13 @@ from pathlib import Path
 HOME = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(HOME))  # the project's modules, from wherever this is started
 
+from autoencoder import SparseAutoencoder  # noqa: E402
 from data.intervention_data import PairBatch, index_pairs, make_pairs  # noqa: E402
 from data.ravel_data_prep import ATTRIBUTES, EXAMPLES, Prompts, build_prompts, read_cities, sentence  # noqa: E402
 from featurizers import Das, Neuron, Sae  # noqa: E402
 from imports import functional, tokenizers, torch, transformers  # noqa: E402
 from models import Harvest, Subject  # noqa: E402
-from saes import RELEASES, SparseAutoencoder, load_sae, locate, save_sae  # noqa: E402
+from saes import RELEASES, load_sae, locate, save_sae  # noqa: E402
 from training import ENGINES, soft_mask  # noqa: E402
 
 N_CITIES = 40  # as many as GPT-2 small knows in the paper
