@@ -48,8 +48,7 @@ class Experiment:
 
     def execute(self) -> None:
         s = self.settings
-        if s.wandb:
-            wandb_log.mode()  # what is wrong with it is told before anything is trained
+        self.wandb_mode = wandb_log.mode() if s.wandb else None  # what is wrong with it is told before all else
         cities = read_cities(s.cities)
         self.subject: Subject = load_subject(str(s.toy_folder or s.model), s.device)
         self.sae_paths = self._locate_saes()
@@ -69,7 +68,7 @@ class Experiment:
         }
         self.model_digest = self.subject.digest()
         todo = self._todo()
-        needed = dict.fromkeys((METHODS[r.method].release, r.layer) for r in todo if METHODS[r.method].release)
+        needed = saes_of(todo)
         for release, layer in tqdm.tqdm(needed, desc="check SAEs", unit="file", leave=False, disable=not needed):
             self._sae(release, layer)  # a damaged file is found before anything is written
         for (target, _), pairs in self.pairs.items():
@@ -87,17 +86,15 @@ class Experiment:
 
     def _locate_saes(self) -> dict[tuple[str, int], Path]:
         found = {}
-        for run in self.runs:
-            release = METHODS[run.method].release
-            if release and (release, run.layer) not in found:
-                path = locate(release, self.settings.saes, run.layer, self.subject.n_layers)
-                if not path.exists():
-                    rest = " ".join(m for m in METHODS if not METHODS[m].release)
-                    raise UserError(
-                        f"there is no {release} SAE of layer {run.layer} at {path}; put the published file there, name "
-                        f"its folder with --saes, or leave SAEs out with --methods {rest}"
-                    )
-                found[release, run.layer] = path
+        for release, layer in saes_of(self.runs):
+            path = locate(release, self.settings.saes, layer, self.subject.n_layers)
+            if not path.exists():
+                rest = " ".join(m for m in METHODS if not METHODS[m].release)
+                raise UserError(
+                    f"there is no {release} SAE of layer {layer} at {path}; put the published file there, name "
+                    f"its folder with --saes, or leave SAEs out with --methods {rest}"
+                )
+            found[release, layer] = path
         return found
 
     def _sae(self, release: str, layer: int):
@@ -260,8 +257,8 @@ class Experiment:
             **self.provenance,
         }
         self.store.write(run, result, {"theta": theta, **featurizer.saved()})
-        if s.wandb:
-            wandb_log.log(run, result, s.output)
+        if self.wandb_mode:
+            wandb_log.log(run, result, s.output, self.wandb_mode)
 
     def _engine(self, run: Run, engines: dict):
         """(featurizer, engine) of a run's method at its layer."""
@@ -290,13 +287,18 @@ class Experiment:
         return self.baselines[key]
 
 
+def saes_of(runs: list[Run]) -> list[tuple[str, int]]:
+    """The (release, layer) of every SAE that these runs need, each once."""
+    return list(dict.fromkeys((METHODS[r.method].release, r.layer) for r in runs if METHODS[r.method].release))
+
+
 def _device_name(device: str) -> str:
     return torch.cuda.get_device_name() if device == "cuda" else device
 
 
 def describe(known: dict, prompts: Prompts) -> str:
     """One line: how many cities take part, and why others do not."""
-    why = [f"{n} {key}" for key, n in known.items() if n and (key.endswith(("token", "unknown", "tokenizer")))]
+    why = [f"{len(names)} {reason}" for reason, names in known["left out"].items()]
     shared = [group for groups in known["labels shared by several values"].values() for group in groups]
     text = f"{len(prompts)} of {known['cities']} cities take part" + (f" (left out: {', '.join(why)})" if why else "")
     return text + (f"; counted as one answer: {', '.join(shared)}" if shared else "")

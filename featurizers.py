@@ -190,10 +190,10 @@ def expm_action(x_BD, skew_DD, sign: int = 1):
     """x @ expm(sign * A) for a few rows x [B, D] and a skew A [D, D], differentiable in both.
 
     Scaling and a Taylor series on the rows: with n = ceil(|A| / 3), n times over,
-    x <- sum_k x (A / n)^k / k!, until a term and |A / n|^k / k! are below 1e-9.  A few rows times A
-    is all it needs, where torch.matrix_exp multiplies whole matrices and its backward
-    exponentiates one of twice the width (cf. Al-Mohy & Higham 2011, "Computing the
-    Action of the Matrix Exponential").
+    x <- sum_k x (A / n)^k / k!, until a term and |A / n|^k / k! are below 1e-9.
+    A few rows times A is all it needs, where torch.matrix_exp multiplies whole matrices
+    and its backward exponentiates one of twice the width (cf. Al-Mohy & Higham 2011,
+    "Computing the Action of the Matrix Exponential").
     """
     return _expm_action_function().apply(x_BD, skew_DD, sign)
 

@@ -14,7 +14,7 @@ import sys
 
 import toy
 from data.ravel_data_prep import read_cities
-from experiment import Experiment
+from experiment import Experiment, saes_of
 from featurizers import METHODS
 from imports import UserError, torch
 from models import load_config
@@ -76,12 +76,12 @@ def plan(settings: Settings, n_layers: int) -> list[Run]:
     for layer in layers:
         if not 0 <= layer < n_layers:
             raise UserError(f"layer {layer} is out of range: {settings.model} has the layers 0 to {n_layers - 1}")
+    layers_with = {method: layers_of(method, settings, n_layers) for method in settings.methods}
     runs = []
     for layer in layers:
         for target in settings.targets:
             for seed in settings.seeds:
-                for method in settings.methods:
-                    has = layers_of(method, settings, n_layers)
+                for method, has in layers_with.items():
                     if layer in has:
                         runs.append(Run(target, method, layer, seed))
                     elif settings.layers is not None and settings.methods_named:
@@ -117,8 +117,8 @@ def print_plan(runs: list[Run], store: Store, settings: Settings, n_layers: int)
             if cells:
                 layers, seeds = ({getattr(run, key) for run in cells} for key in ("layer", "seed"))
                 print(f"  {method:<14} layers {_ranges(layers):<20} seeds {_ranges(seeds)}")
-    needed = dict.fromkeys((METHODS[run.method].release, run.layer) for run in runs if METHODS[run.method].release)
-    lacking = [key for key in needed if not locate(key[0], settings.saes, key[1], n_layers).exists()]
+    needed = saes_of(runs)
+    lacking = [1 for release, layer in needed if not locate(release, settings.saes, layer, n_layers).exists()]
     if lacking and settings.model != "toy":  # the toy world's are built on first use
         print(f"{len(lacking)} of {len(needed)} SAEs are missing in {settings.saes}")
     print(f"{len(runs)} runs, {done} done, {len(runs) - done} to do; results:\n{store.root}")

@@ -247,17 +247,25 @@ def _loading(name: str):
             file=sys.stderr,
         )
     hub_logging.set_verbosity_error()
-    logging = transformers.utils.logging
-    level, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    if is_folder:
-        logging.disable_progress_bar()
     try:
-        yield
+        with quiet(bars=not is_folder):
+            yield
     except UserError:
         raise
     except Exception as error:  # noqa: BLE001 - it raises many kinds, none of which says what to do
         raise UserError(_why_not_loaded(name, is_folder, error)) from None
+
+
+@contextlib.contextmanager
+def quiet(bars: bool = False):
+    """Hold back transformers' remarks and, without `bars`, its progress bars; then let it be as it was."""
+    logging = transformers.utils.logging
+    level, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    if not bars:
+        logging.disable_progress_bar()
+    try:
+        yield
     finally:
         logging.set_verbosity(level)
         if has_bars:

@@ -14,7 +14,6 @@ under which name it is kept, is one entry of `RELEASES`.
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -309,4 +308,4 @@ def load_sae(
 
 def save_sae(family: str, path: str | Path, sae: SparseAutoencoder, n_layers: int) -> None:
     """Write an SAE in its publisher's own format (for tests and the toy world)."""
-    FAMILIES[family].write(Path(os.fspath(path)), sae, n_layers)
+    FAMILIES[family].write(Path(path), sae, n_layers)

@@ -28,7 +28,7 @@ import toy_saes
 from autoencoder import SparseAutoencoder
 from data.ravel_data_prep import ATTRIBUTES, EXAMPLES, City, Prompts, build_prompts, read_cities
 from imports import UserError, functional, tokenizers, torch, tqdm, transformers
-from models import run_block
+from models import quiet, run_block
 from saes import RELEASES, hook_point, locate, save_sae
 
 HOME = Path(__file__).parent
@@ -281,9 +281,8 @@ def _build(folder: Path, recipe: Recipe, saes: bool, progress: bool) -> None:
     tokenizer = toy_tokenizer(cities)
     prompts = build_prompts(cities, tokenizer, "bare")
     model = train_model(recipe, prompts, tokenizer, progress)
-    transformers.utils.logging.disable_progress_bar()  # of saving one small file
-    model.save_pretrained(folder)
-    transformers.utils.logging.enable_progress_bar()
+    with quiet():
+        model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     lines = ["city,country,continent", *(f"{c.name},{c.country},{c.continent}" for c in cities)]
     (folder / "cities.csv").write_text("\n".join(lines) + "\n")

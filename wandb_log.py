@@ -30,11 +30,11 @@ def mode() -> str:
     return wanted
 
 
-def log(run: Run, result: dict, output: Path) -> None:
-    """One run of the grid as one run there, its files under OUTPUT/wandb."""
+def log(run: Run, result: dict, output: Path, mode: str) -> None:
+    """One run of the grid as one run there, in this `mode`, its files under OUTPUT/wandb."""
     settings = wandb.Settings(silent=True)
     about = {"project": "sae-disentangle", "name": str(run), "group": result["model"], "config": result["config"]}
-    with wandb.init(**about, dir=output, mode=mode(), settings=settings) as logged:
+    with wandb.init(**about, dir=output, mode=mode, settings=settings) as logged:
         for row in result["history"]:
             logged.log({key: row[key] for key in ("loss", "accuracy", "temperature")}, step=row["epoch"])
         for part in PARTS:

@@ -244,7 +244,6 @@ def known_facts(prompts: Prompts, predict, batch_size: int = 64, progress: bool 
     Returns the prompts that are left, and how many cities fell out and why.
     """
     right = {}
-    n_cities = len(prompts) + sum(len(names) for names in prompts.skipped.values())
     total = 2 * len(prompts)
     with tqdm.tqdm(total=total, desc="known facts", unit="prompt", disable=not progress, leave=False) as bar:
         for attribute in ATTRIBUTES:
@@ -254,12 +253,15 @@ def known_facts(prompts: Prompts, predict, batch_size: int = 64, progress: bool 
                 bar.update(len(batch))
             right[attribute] = torch.cat(guesses) == prompts.labels[attribute]
     both = right["country"] & right["continent"]
-    for attribute in ATTRIBUTES:
-        names = [c.name for c, known in zip(prompts.cities, right[attribute].tolist(), strict=True) if not known]
-        prompts.skipped[f"{attribute} unknown"] = names
-    report = {
-        "cities": n_cities,
-        **{why: len(names) for why, names in prompts.skipped.items()},
-        "known": int(both.sum()),
+    known = prompts.keep(both.nonzero()[:, 0].tolist())
+    unknown = {
+        f"{a} unknown": [c.name for c, knows in zip(prompts.cities, right[a].tolist(), strict=True) if not knows]
+        for a in ATTRIBUTES
     }
-    return prompts.keep(both.nonzero()[:, 0].tolist()), report
+    known.skipped = prompts.skipped | unknown
+    report = {
+        "cities": len(prompts) + sum(len(names) for names in prompts.skipped.values()),
+        **{why: len(names) for why, names in known.skipped.items()},
+        "known": len(known),
+    }
+    return known, report
