@@ -13,13 +13,11 @@ from pathlib import Path
 
 import wandb_log
 from data.intervention_data import PARTS, PairBatch, index_pairs, make_pairs, pairs_digest
-from data.ravel_data_prep import Prompts, build_prompts, known_facts, read_cities
 from featurizers import METHODS, Ingredients
-from files import file_digest, write_json
-from imports import UserError, torch, tqdm
-from models import Subject, load_subject
+from files import write_json
+from imports import UserError, tqdm
+from inputs import device_name, read_inputs
 from results import Run, Store, difference, provenance
-from saes import FAMILIES, RELEASES, load_sae, locate
 from settings import Settings
 from training import ENGINES, SCORES, Schedule, evaluate, train, untrained
 
@@ -49,32 +47,19 @@ class Experiment:
     def execute(self) -> None:
         s = self.settings
         self.wandb_mode = wandb_log.mode() if s.wandb else None  # what is wrong with it is told before all else
-        cities = read_cities(s.cities)
-        self.subject: Subject = load_subject(str(s.toy_folder or s.model), s.device)
-        self.sae_paths = self._locate_saes()
-        self.prompts, known = self._known_prompts(cities)
-        if len(self.prompts) < 2:
-            raise UserError(
-                f"{s.model} knows both facts of {len(self.prompts)} of the {len(cities)} cities in {s.cities}, pairs "
-                "need two; use more cities with --cities, or --unfiltered"
-            )
-        print(describe(known, self.prompts), file=sys.stderr)
+        self.inputs = read_inputs(s, saes_of(self.runs))
+        self.subject, self.prompts = self.inputs.subject, self.inputs.prompts
         for target in s.targets:
             for seed in s.seeds:
                 self.pairs[target, seed] = self._make_pairs(target, seed)
-        self.digests = {
-            (release, layer): file_digest(FAMILIES[RELEASES[release].family].weights_file(path))
-            for (release, layer), path in self.sae_paths.items()
-        }
-        self.model_digest = self.subject.digest()
         todo = self._todo()
         needed = saes_of(todo)
         for release, layer in tqdm.tqdm(needed, desc="check SAEs", unit="file", leave=False, disable=not needed):
-            self._sae(release, layer)  # a damaged file is found before anything is written
+            self.inputs.load_sae(release, layer)  # a damaged file is found before anything is written
         for (target, _), pairs in self.pairs.items():
             self._require_no_orphans(target, pairs, set(todo))
         self.store.prepare()
-        write_json(self.store.root / "cities.json", known)
+        write_json(self.store.root / "cities.json", self.inputs.known)
         for pairs in self.pairs.values():
             write_json(pairs.file, {part: [list(pair) for pair in pairs.names[part]] for part in PARTS})
         done = len(self.runs) - len(todo)
@@ -82,51 +67,7 @@ class Experiment:
         if todo:
             self._train_all(todo)
 
-    # ------------------------------------------------------------ inputs
-
-    def _locate_saes(self) -> dict[tuple[str, int], Path]:
-        found = {}
-        for release, layer in saes_of(self.runs):
-            path = locate(release, self.settings.saes, layer, self.subject.n_layers)
-            if not path.exists():
-                rest = " ".join(m for m in METHODS if not METHODS[m].release)
-                raise UserError(
-                    f"there is no {release} SAE of layer {layer} at {path}; put the published file there, name "
-                    f"its folder with --saes, or leave SAEs out with --methods {rest}"
-                )
-            found[release, layer] = path
-        return found
-
-    def _sae(self, release: str, layer: int):
-        family = RELEASES[release].family
-        path = self.sae_paths[release, layer]
-        sae = load_sae(family, path, layer, self.settings.raw_residual, self.subject.d_model)
-        return sae.to(self.settings.device)
-
-    def _known_prompts(self, cities) -> tuple[Prompts, dict]:
-        """The prompts of the cities that take part, and a report on who does not and why."""
-        s = self.settings
-        prompts = build_prompts(cities, self.subject.tokenizer, s.prompt)
-        longest = max(tokens.shape[1] for tokens in prompts.tokens.values())
-        if longest > self.subject.model.config.n_positions:
-            raise UserError(
-                f"{s.model} reads {self.subject.model.config.n_positions} tokens, the prompts have {longest}; "
-                "use another model, or --prompt bare"
-            )
-        if s.unfiltered:
-            known = {
-                "cities": len(cities),
-                **{why: len(names) for why, names in prompts.skipped.items()},
-                "unfiltered": True,
-            }
-        else:
-            prompts, known = known_facts(prompts, lambda tokens: self.subject.predict(tokens, prompts.suffix))
-        known |= {
-            "labels shared by several values": prompts.collisions(),
-            "names": [city.name for city in prompts.cities],
-            "left out": {why: names for why, names in prompts.skipped.items() if names},
-        }
-        return prompts, known
+    # ------------------------------------------------------------ pairs
 
     def _make_pairs(self, target: str, seed: int) -> Pairs:
         s = self.settings
@@ -159,7 +100,7 @@ class Experiment:
         return {
             "format": RESULT_FORMAT,
             "model": s.model,
-            "model_digest": self.model_digest,
+            "model_digest": self.inputs.model_digest,
             **{key: getattr(run, key) for key in ("target", "method", "layer", "seed")},
             **{key: getattr(s, key) for key in ("mode", "split", "prompt", "unfiltered", "max_pairs", "engine")},
             "n_cities": len(self.prompts),
@@ -167,7 +108,7 @@ class Experiment:
             "pairs_digest": pairs.digest,
             **{key: getattr(s, key) if is_trained else None for key in ("epochs", "batch_size", "lr", "temperature")},
             **{key: getattr(s, key) if has_sae else None for key in ("raw_residual", "error_term")},
-            "sae_digest": self.digests.get((method.release, run.layer)),
+            "sae_digest": self.inputs.sae_digests.get((method.release, run.layer)),
         }
 
     def _todo(self) -> list[Run]:
@@ -191,7 +132,7 @@ class Experiment:
         s = self.settings
         last = self.subject.n_layers - 1
         self.harvest = self.subject.harvest(self.prompts, sorted({run.layer for run in todo}))
-        self.provenance = provenance(_device_name(s.device))
+        self.provenance = provenance(device_name(s.device))
         self.schedule = Schedule(s.epochs, s.batch_size, s.lr, tuple(s.temperature))
         steps = sum(
             s.epochs * self.schedule.steps_per_epoch(len(self.pairs[run.target, run.seed].parts["train"]))
@@ -265,7 +206,7 @@ class Experiment:
         method = METHODS[run.method]
         key = (run.method,)
         if key not in engines:
-            sae = self._sae(method.release, run.layer) if method.release else None
+            sae = self.inputs.load_sae(method.release, run.layer) if method.release else None
             need = Ingredients(self.subject.d_model, run.seed, self.settings.device, sae, self.settings.error_term)
             featurizer = method.build(need)
             engine = ENGINES[self.settings.engine](self.subject, self.prompts, self.harvest, run.layer, featurizer)
@@ -290,15 +231,3 @@ class Experiment:
 def saes_of(runs: list[Run]) -> list[tuple[str, int]]:
     """The (release, layer) of every SAE that these runs need, each once."""
     return list(dict.fromkeys((METHODS[r.method].release, r.layer) for r in runs if METHODS[r.method].release))
-
-
-def _device_name(device: str) -> str:
-    return torch.cuda.get_device_name() if device == "cuda" else device
-
-
-def describe(known: dict, prompts: Prompts) -> str:
-    """One line: how many cities take part, and why others do not."""
-    why = [f"{len(names)} {reason}" for reason, names in known["left out"].items()]
-    shared = [group for groups in known["labels shared by several values"].values() for group in groups]
-    text = f"{len(prompts)} of {known['cities']} cities take part" + (f" (left out: {', '.join(why)})" if why else "")
-    return text + (f"; counted as one answer: {', '.join(shared)}" if shared else "")

@@ -9,20 +9,17 @@ What is done is skipped; after an interruption the same command goes on.
 
 from __future__ import annotations
 
-import os
 import sys
 
-import toy
-from data.ravel_data_prep import read_cities
+import command
 from experiment import Experiment, saes_of
 from featurizers import METHODS
-from imports import UserError, torch
-from models import load_config
+from imports import UserError
+from inputs import asked_layers, depth, layers_of, require_sae, set_up
 from results import Run, Store, summary, table
-from saes import RELEASES, locate
-from settings import DEFAULT_MODEL, Settings, read_settings
+from saes import locate
+from settings import Settings, read_settings
 
-GPT2_SMALL_DEPTH = 12
 TOY_NOTE = """
 This is the toy world: that das beats neurons and neurons beat SAEs at layer 2
 is built into it. The table checks the machinery; it is no finding about real
@@ -31,20 +28,14 @@ models."""
 
 def run_grid(settings: Settings) -> None:
     """Do what the command line asks for.  Raises UserError."""
-    toy_is_default = settings.model == "toy"
-    n_layers = toy.Recipe().n_layers if toy_is_default else depth(settings)
+    n_layers = depth(settings)
     runs = plan(settings, n_layers)
     store = Store(settings.output, settings.model)
     if settings.dry_run:
         print_plan(runs, store, settings, n_layers)
         return
     store.require_writable()
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    if toy_is_default and settings.cities.parent != settings.toy_folder:
-        read_cities(settings.cities)  # an error in it is told before the toy world is built
-    if toy_is_default:
-        toy.ensure(settings.toy_folder)
+    set_up(settings)
     Experiment(settings, store, runs).execute()
     results = [store.read(run) for run in runs]
     print(table(results, list(METHODS)))
@@ -56,13 +47,6 @@ def run_grid(settings: Settings) -> None:
         print(f"wandb: {settings.output / 'wandb'} (offline runs are sent by: wandb sync FOLDER)")
 
 
-def depth(settings: Settings) -> int:
-    """How many blocks the model has; a dry run of the default needs no network for that."""
-    if settings.dry_run and settings.model == DEFAULT_MODEL:
-        return GPT2_SMALL_DEPTH
-    return load_config(settings.model).n_layer
-
-
 # ---------------------------------------------------------------- the plan
 
 
@@ -72,40 +56,19 @@ def plan(settings: Settings, n_layers: int) -> list[Run]:
     Raises UserError if a layer does not exist, or if a method and a layer were both
     asked for by name and the family has no SAE there.
     """
-    layers = list(range(n_layers)) if settings.layers is None else settings.layers
-    for layer in layers:
-        if not 0 <= layer < n_layers:
-            raise UserError(f"layer {layer} is out of range: {settings.model} has the layers 0 to {n_layers - 1}")
+    layers = asked_layers(settings, n_layers)
     layers_with = {method: layers_of(method, settings, n_layers) for method in settings.methods}
     runs = []
     for layer in layers:
         for target in settings.targets:
             for seed in settings.seeds:
                 for method, has in layers_with.items():
+                    require_sae(method, layer, has, settings)
                     if layer in has:
                         runs.append(Run(target, method, layer, seed))
-                    elif settings.layers is not None and settings.methods_named:
-                        raise UserError(
-                            f"{method} has no SAE at layer {layer} (it has {', '.join(map(str, has)) or 'none'}); "
-                            "leave out the layer or the method, or say --layers all"
-                        )
     if not runs:
         raise UserError("the grid is empty: no method asked for has an SAE at these layers; see --dry-run")
     return runs
-
-
-def layers_of(method: str, settings: Settings, n_layers: int) -> list[int]:
-    """The layers at which a method can run.
-
-    Those found in the SAE folder and, for a model of GPT-2 small's depth, those that
-    were published: that such a file is missing is an error later on.
-    """
-    release = METHODS[method].release
-    if release is None or settings.model == "toy":
-        return list(range(n_layers))
-    found = [layer for layer in range(n_layers) if locate(release, settings.saes, layer, n_layers).exists()]
-    published = RELEASES[release].layers if n_layers == GPT2_SMALL_DEPTH else ()
-    return sorted({*published, *found})
 
 
 def print_plan(runs: list[Run], store: Store, settings: Settings, n_layers: int) -> None:
@@ -133,18 +96,10 @@ def _ranges(numbers: set[int]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    try:
-        run_grid(read_settings(argv, __doc__))
-    except UserError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # as in `main.py | head`: nobody reads on
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted: finished runs are kept; run the same command again to go on", file=sys.stderr)
-        return 130
-    return 0
+    return command.run(
+        lambda: run_grid(read_settings(argv, __doc__)),
+        interrupted="finished runs are kept; run the same command again to go on",
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command line of main.py: every setting, its defaults per model, and its checks."""
+"""The command lines: every setting, its defaults per model, and its checks."""
 
 from __future__ import annotations
 
@@ -46,15 +46,31 @@ PROFILES = {
 
 
 @dataclass
-class Settings:
-    """The command line, complete and checked as far as that goes without a model."""
+class InputSettings:
+    """What every command takes, complete and checked as far as that goes without a model."""
 
     model: str
     toy_folder: Path | None  # of a toy world
-    targets: list[str]
     methods: list[str]
     methods_named: bool  # one by one, not by 'all'
     layers: list[int] | None  # None: all
+    prompt: str
+    threads: int | None
+    cities: Path
+    saes: Path
+    raw_residual: bool
+    unfiltered: bool
+    device: str
+    output: Path
+    force: bool
+    dry_run: bool
+
+
+@dataclass
+class Settings(InputSettings):
+    """The command line of main.py."""
+
+    targets: list[str]
     seeds: list[int]
     mode: str
     split: str
@@ -63,19 +79,9 @@ class Settings:
     lr: float
     temperature: list[float]
     max_pairs: int | None
-    prompt: str
-    threads: int | None
-    cities: Path
-    saes: Path
-    raw_residual: bool
     error_term: bool
-    unfiltered: bool
     engine: str
-    device: str
-    output: Path
-    force: bool
     wandb: bool
-    dry_run: bool
 
 
 class Parser(argparse.ArgumentParser):
@@ -83,78 +89,102 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see --help")
 
 
-def parser(description: str) -> Parser:
-    p = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    p.add_argument("--model", default=DEFAULT_MODEL, help="a hub id, a checkpoint folder, or toy (%(default)s)")
-    grid = p.add_argument_group("the grid")
-    grid.add_argument("--targets", nargs="+", default=list(ATTRIBUTES), help="country continent (default: both)")
-    grid.add_argument("--methods", nargs="+", default=["all"], help=f"{' '.join(METHODS)}, or all (default: all)")
-    grid.add_argument("--layers", nargs="+", default=["all"], help="numbers, or all (default: all)")
-    grid.add_argument("--seeds", nargs="+", default=["0"], help="numbers (default: 0)")
-    how = p.add_argument_group("the experiment (without a flag: what the model's profile says, paper's / toy's)")
+class Options:
+    """The flags of a command: those that every command has, in the groups that --help shows."""
 
-    def add(flag: str, text: str, **options) -> None:
+    def __init__(self, description: str, methods: list[str]):
+        p = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+        self.parser = p
+        self.methods = methods
+        p.add_argument("--model", default=DEFAULT_MODEL, help="a hub id, a checkpoint folder, or toy (%(default)s)")
+        self.grid = p.add_argument_group("the grid")
+        self.grid.add_argument("--methods", nargs="+", default=["all"], help=f"{' '.join(methods)}, or all (all)")
+        self.grid.add_argument("--layers", nargs="+", default=["all"], help="numbers, or all (all)")
+        self.how = p.add_argument_group(
+            "the experiment (without a flag: what the model's profile says, paper's / toy's)"
+        )
+        self.add_profiled("--prompt", "five solved examples first, or the question alone", choices=PROMPT_STYLES)
+        self.how.add_argument("--unfiltered", action="store_true", help="take every one-token city, known or not")
+        files = p.add_argument_group("files")
+        files.add_argument(
+            "--cities", type=Path, help="csv of city,country,continent, or RAVEL's json (data/cities.csv)"
+        )
+        files.add_argument("--saes", type=Path, metavar="DIR", help="where SAEs are (saved_models/saes)")
+        files.add_argument("--output", type=Path, metavar="DIR", help="of the results (saved_models/results)")
+        files.add_argument("--force", action="store_true", help="redo what is done")
+        self.running = p.add_argument_group("running")
+        self.running.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+        self.running.add_argument("--threads", type=int, metavar="N", help="CPU threads (torch's choice; toy: 1)")
+        self.running.add_argument("--dry-run", action="store_true", help="print the grid and stop")
+
+    def add_profiled(self, flag: str, text: str, **options) -> None:
+        """A flag whose default depends on the model."""
         name = flag[2:].replace("-", "_")
         defaults = [PROFILES[profile].get(name) for profile in ("paper", "toy")]
         shown = " / ".join(" ".join(map(str, d)) if isinstance(d, list) else str(d or "all") for d in defaults)
-        how.add_argument(flag, help=f"{text} ({shown})", **options)
+        self.how.add_argument(flag, help=f"{text} ({shown})", **options)
 
+    def read(self, argv: list[str] | None) -> dict:
+        """The command line with its defaults filled in and the common flags checked.  Raises UserError."""
+        args = vars(self.parser.parse_args(argv))
+        model = args["model"]
+        toy_folder = None
+        if model == "toy":
+            toy_folder = HOME / "saved_models" / "toy"
+        elif os.path.isfile(os.path.join(model, "world.json")):  # Path's own raises if a name is too long
+            toy_folder = Path(model)
+        for name, default in PROFILES["toy" if toy_folder else "paper"].items():
+            if name in args and args[name] is None:
+                args[name] = toy_folder / default if toy_folder and name in ("cities", "saes") else default
+        args["toy_folder"] = toy_folder
+        args["output"] = args["output"] or HOME / "saved_models" / "results"
+        args["methods_named"] = "all" not in args["methods"]
+        args["methods"] = _chosen("method", args["methods"], self.methods, everything="all")
+        args["layers"] = None if args["layers"] == ["all"] else _numbers("layer", args["layers"])
+        args["device"] = _device(args["device"])
+        for name in ("epochs", "batch_size", "threads", "max_pairs"):
+            if args.get(name) is not None and args[name] < 1:
+                raise UserError(f"--{name.replace('_', '-')} is {args[name]}; it must be at least 1")
+        return args
+
+
+def parser(description: str) -> Options:
+    """The flags of main.py."""
+    options = Options(description, list(METHODS))
+    options.grid.add_argument("--targets", nargs="+", default=list(ATTRIBUTES), help="country continent (both)")
+    options.grid.add_argument("--seeds", nargs="+", default=["0"], help="numbers (0)")
+    add = options.add_profiled
     add("--mode", "paper keeps every pair; strict only pairs that differ", choices=MODES)
-    how.add_argument("--split", choices=SPLITS, help="train and test share no pairs, or no cities (pairs / cities)")
+    options.how.add_argument(
+        "--split", choices=SPLITS, help="train and test share no pairs, or no cities (pairs / cities)"
+    )
     add("--epochs", "passes over the training pairs", type=int)
     add("--batch-size", "pairs in a step", type=int)
     add("--lr", "Adam's learning rate", type=float)
     add("--temperature", "of the mask, linear over all steps", type=float, nargs=2, metavar=("START", "END"))
     add("--max-pairs", "at most so many pairs of a kind in a part", type=int, metavar="N")
-    add("--prompt", "five solved examples first, or the question alone", choices=PROMPT_STYLES)
-    how.add_argument("--raw-residual", action="store_true", help="feed SAEs as the original did: no centring")
-    how.add_argument("--error-term", action="store_true", help="add an SAE's reconstruction error back")
-    how.add_argument("--unfiltered", action="store_true", help="take every one-token city, known or not")
-    files = p.add_argument_group("files")
-    files.add_argument("--cities", type=Path, help="csv of city,country,continent, or RAVEL's json (data/cities.csv)")
-    files.add_argument("--saes", type=Path, metavar="DIR", help="where SAEs are (saved_models/saes)")
-    files.add_argument("--output", type=Path, metavar="DIR", help="of the results (saved_models/results)")
-    files.add_argument("--force", action="store_true", help="redo what is done")
-    run = p.add_argument_group("running")
-    run.add_argument("--engine", choices=list(ENGINES), default="fast", help="nnsight: the slow, plain way (fast)")
-    run.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
-    run.add_argument("--threads", type=int, metavar="N", help="CPU threads (torch's choice; toy: 1)")
-    run.add_argument("--wandb", action="store_true", help="log to Weights & Biases too (offline without an account)")
-    run.add_argument("--dry-run", action="store_true", help="print the grid and stop")
-    return p
+    flag = options.how.add_argument
+    flag("--raw-residual", action="store_true", help="feed SAEs as the original did: no centring")
+    flag("--error-term", action="store_true", help="add an SAE's reconstruction error back")
+    flag = options.running.add_argument
+    flag("--engine", choices=list(ENGINES), default="fast", help="nnsight: the slow, plain way (fast)")
+    flag("--wandb", action="store_true", help="log to Weights & Biases too (offline without an account)")
+    return options
 
 
 def read_settings(argv: list[str] | None = None, description: str = "") -> Settings:
     """Raises UserError for whatever can be seen to be wrong without loading a model."""
-    args = vars(parser(description).parse_args(argv))
-    model = args["model"]
-    toy_folder = None
-    if model == "toy":
-        toy_folder = HOME / "saved_models" / "toy"
-    elif os.path.isfile(os.path.join(model, "world.json")):  # Path's own raises if a name is too long
-        toy_folder = Path(model)
-    profile = PROFILES["toy" if toy_folder else "paper"]
-    for name, default in profile.items():
-        if args[name] is None:
-            args[name] = toy_folder / default if toy_folder and name in ("cities", "saes") else default
-    args["output"] = args["output"] or HOME / "saved_models" / "results"
+    args = parser(description).read(argv)
     args["split"] = args["split"] or default_split(args["mode"])
-    args["methods_named"] = "all" not in args["methods"]
-    args["methods"] = _chosen("method", args["methods"], list(METHODS), everything="all")
     args["targets"] = _chosen("target", args["targets"], list(ATTRIBUTES))
     args["seeds"] = _numbers("seed", args["seeds"])
-    args["layers"] = None if args["layers"] == ["all"] else _numbers("layer", args["layers"])
-    args["device"] = _device(args["device"])
-    for name in ("epochs", "batch_size", "threads", "max_pairs"):
-        if args[name] is not None and args[name] < 1:
-            raise UserError(f"--{name.replace('_', '-')} is {args[name]}; it must be at least 1")
     if not 0 < args["lr"] < float("inf"):
         raise UserError(f"--lr is {args['lr']}; it must be a positive number, such as 0.001")
     if not all(0 < t < float("inf") for t in args["temperature"]):
         raise UserError(f"--temperature is {args['temperature']}; both must be positive, such as 10 0.1")
     if args["engine"] == "nnsight" and args["device"] == "mps":
         raise UserError("the nnsight engine is not supported on mps; use --device cpu")
-    return Settings(**args, toy_folder=toy_folder)
+    return Settings(**args)
 
 
 def _chosen(kind: str, given: list[str], known: list[str], everything: str | None = None) -> list[str]:

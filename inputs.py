@@ -1,0 +1,166 @@
+"""What the commands work on: the model, the cities it knows, and the SAEs asked for."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import toy
+from autoencoder import SparseAutoencoder
+from data.ravel_data_prep import City, Prompts, build_prompts, known_facts, read_cities
+from featurizers import METHODS
+from files import file_digest
+from imports import UserError, torch
+from models import Subject, load_config, load_subject
+from saes import FAMILIES, RELEASES, load_sae, locate
+from settings import DEFAULT_MODEL, InputSettings
+
+GPT2_SMALL_DEPTH = 12
+
+
+@dataclass
+class Inputs:
+    """Everything that is read before work begins, and fingerprints of it."""
+
+    settings: InputSettings
+    subject: Subject
+    prompts: Prompts  # of the cities that take part
+    known: dict  # the report on who takes part, and who does not and why
+    sae_paths: dict[tuple[str, int], Path]  # by release and layer
+    sae_digests: dict[tuple[str, int], str]
+    model_digest: str
+
+    def load_sae(self, release: str, layer: int, raw_residual: bool | None = None) -> SparseAutoencoder:
+        """Read and check an SAE.  raw_residual: by default what the command line says.  Raises UserError."""
+        raw = self.settings.raw_residual if raw_residual is None else raw_residual
+        path = self.sae_paths[release, layer]
+        return load_sae(RELEASES[release].family, path, layer, raw, self.subject.d_model).to(self.settings.device)
+
+
+def set_up(settings: InputSettings) -> None:
+    """Before the model is read: threads, and the toy world if that is asked for.  Raises UserError."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    if settings.model == "toy":
+        if settings.cities.parent != settings.toy_folder:
+            read_cities(settings.cities)  # an error in it is told before the toy world is built
+        toy.ensure(settings.toy_folder)
+
+
+def read_inputs(settings: InputSettings, needed: list[tuple[str, int]]) -> Inputs:
+    """Read cities, model and the whereabouts of the SAEs needed (release, layer); say who takes part.
+
+    Raises UserError for what is wrong with any of them; nothing is written.
+    """
+    cities = read_cities(settings.cities)
+    subject = load_subject(str(settings.toy_folder or settings.model), settings.device)
+    paths = _locate_saes(settings, needed, subject.n_layers)
+    prompts, known = _known_prompts(settings, subject, cities)
+    if len(prompts) < 2:
+        raise UserError(
+            f"{settings.model} knows both facts of {len(prompts)} of the {len(cities)} cities in {settings.cities}, "
+            "pairs need two; use more cities with --cities, or --unfiltered"
+        )
+    print(describe(known, prompts), file=sys.stderr)
+    digests = {
+        (release, layer): file_digest(FAMILIES[RELEASES[release].family].weights_file(path))
+        for (release, layer), path in paths.items()
+    }
+    return Inputs(settings, subject, prompts, known, paths, digests, subject.digest())
+
+
+def _locate_saes(settings: InputSettings, needed: list[tuple[str, int]], n_layers: int) -> dict[tuple[str, int], Path]:
+    found = {}
+    for release, layer in needed:
+        path = locate(release, settings.saes, layer, n_layers)
+        if not path.exists():
+            rest = " ".join(m for m in METHODS if not METHODS[m].release)
+            raise UserError(
+                f"there is no {release} SAE of layer {layer} at {path}; put the published file there, name "
+                f"its folder with --saes, or leave SAEs out with --methods {rest}"
+            )
+        found[release, layer] = path
+    return found
+
+
+def _known_prompts(settings: InputSettings, subject: Subject, cities: list[City]) -> tuple[Prompts, dict]:
+    """The prompts of the cities that take part, and a report on who does not and why."""
+    prompts = build_prompts(cities, subject.tokenizer, settings.prompt)
+    longest = max(tokens.shape[1] for tokens in prompts.tokens.values())
+    if longest > subject.model.config.n_positions:
+        raise UserError(
+            f"{settings.model} reads {subject.model.config.n_positions} tokens, the prompts have {longest}; "
+            "use another model, or --prompt bare"
+        )
+    if settings.unfiltered:
+        known = {
+            "cities": len(cities),
+            **{why: len(names) for why, names in prompts.skipped.items()},
+            "unfiltered": True,
+        }
+    else:
+        prompts, known = known_facts(prompts, lambda tokens: subject.predict(tokens, prompts.suffix))
+    known |= {
+        "labels shared by several values": prompts.collisions(),
+        "names": [city.name for city in prompts.cities],
+        "left out": {why: names for why, names in prompts.skipped.items() if names},
+    }
+    return prompts, known
+
+
+def describe(known: dict, prompts: Prompts) -> str:
+    """One line: how many cities take part, and why others do not."""
+    why = [f"{len(names)} {reason}" for reason, names in known["left out"].items()]
+    shared = [group for groups in known["labels shared by several values"].values() for group in groups]
+    text = f"{len(prompts)} of {known['cities']} cities take part" + (f" (left out: {', '.join(why)})" if why else "")
+    return text + (f"; counted as one answer: {', '.join(shared)}" if shared else "")
+
+
+# ---------------------------------------------------------------- layers
+
+
+def depth(settings: InputSettings) -> int:
+    """How many blocks the model has: without building the toy, and for a dry run of the default without a network."""
+    if settings.model == "toy":
+        return toy.Recipe().n_layers
+    if settings.dry_run and settings.model == DEFAULT_MODEL:
+        return GPT2_SMALL_DEPTH
+    return load_config(settings.model).n_layer
+
+
+def asked_layers(settings: InputSettings, n_layers: int) -> list[int]:
+    """The layers of the command line.  Raises UserError if one does not exist."""
+    layers = list(range(n_layers)) if settings.layers is None else settings.layers
+    for layer in layers:
+        if not 0 <= layer < n_layers:
+            raise UserError(f"layer {layer} is out of range: {settings.model} has the layers 0 to {n_layers - 1}")
+    return layers
+
+
+def layers_of(method: str, settings: InputSettings, n_layers: int) -> list[int]:
+    """The layers at which a method can run.
+
+    Those found in the SAE folder and, for a model of GPT-2 small's depth, those that
+    were published: that such a file is missing is an error later on.
+    """
+    release = METHODS[method].release
+    if release is None or settings.model == "toy":
+        return list(range(n_layers))
+    found = [layer for layer in range(n_layers) if locate(release, settings.saes, layer, n_layers).exists()]
+    published = RELEASES[release].layers if n_layers == GPT2_SMALL_DEPTH else ()
+    return sorted({*published, *found})
+
+
+def require_sae(method: str, layer: int, has: list[int], settings: InputSettings) -> None:
+    """Raises UserError where a method and a layer were both asked for by name and the family has no SAE there."""
+    if layer not in has and settings.layers is not None and settings.methods_named:
+        raise UserError(
+            f"{method} has no SAE at layer {layer} (it has {', '.join(map(str, has)) or 'none'}); "
+            "leave out the layer or the method, or say --layers all"
+        )
+
+
+def device_name(device: str) -> str:
+    """As results name it."""
+    return torch.cuda.get_device_name() if device == "cuda" else device
