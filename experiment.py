@@ -16,7 +16,7 @@ from data.intervention_data import PARTS, PairBatch, index_pairs, make_pairs, pa
 from featurizers import METHODS, Ingredients
 from files import write_json
 from imports import UserError, tqdm
-from inputs import device_name, read_inputs
+from inputs import device_name, read_inputs, saes_of
 from results import Run, Store, difference, provenance
 from settings import Settings
 from training import ENGINES, SCORES, Schedule, evaluate, train, untrained
@@ -53,9 +53,7 @@ class Experiment:
             for seed in s.seeds:
                 self.pairs[target, seed] = self._make_pairs(target, seed)
         todo = self._todo()
-        needed = saes_of(todo)
-        for release, layer in tqdm.tqdm(needed, desc="check SAEs", unit="file", leave=False, disable=not needed):
-            self.inputs.load_sae(release, layer)  # a damaged file is found before anything is written
+        self.inputs.check_saes(saes_of(todo))
         for (target, _), pairs in self.pairs.items():
             self._require_no_orphans(target, pairs, set(todo))
         self.store.prepare()
@@ -226,8 +224,3 @@ class Experiment:
             scores = evaluate(engine, theta, test, self.settings.temperature[1], len(self.prompts))["hard"]
             self.baselines[key] = {name: scores[name] for name in SCORES}
         return self.baselines[key]
-
-
-def saes_of(runs: list[Run]) -> list[tuple[str, int]]:
-    """The (release, layer) of every SAE that these runs need, each once."""
-    return list(dict.fromkeys((METHODS[r.method].release, r.layer) for r in runs if METHODS[r.method].release))

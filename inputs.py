@@ -11,7 +11,7 @@ from autoencoder import SparseAutoencoder
 from data.ravel_data_prep import City, Prompts, build_prompts, known_facts, read_cities
 from featurizers import METHODS
 from files import file_digest
-from imports import UserError, torch
+from imports import UserError, torch, tqdm
 from models import Subject, load_config, load_subject
 from saes import FAMILIES, RELEASES, load_sae, locate
 from settings import DEFAULT_MODEL, InputSettings
@@ -36,6 +36,11 @@ class Inputs:
         raw = self.settings.raw_residual if raw_residual is None else raw_residual
         path = self.sae_paths[release, layer]
         return load_sae(RELEASES[release].family, path, layer, raw, self.subject.d_model).to(self.settings.device)
+
+    def check_saes(self, needed: list[tuple[str, int]]) -> None:
+        """Read them all once, so that a damaged file is found before anything is written.  Raises UserError."""
+        for release, layer in tqdm.tqdm(needed, desc="check SAEs", unit="file", leave=False, disable=not needed):
+            self.load_sae(release, layer)
 
 
 def set_up(settings: InputSettings) -> None:
@@ -159,6 +164,11 @@ def require_sae(method: str, layer: int, has: list[int], settings: InputSettings
             f"{method} has no SAE at layer {layer} (it has {', '.join(map(str, has)) or 'none'}); "
             "leave out the layer or the method, or say --layers all"
         )
+
+
+def saes_of(cells) -> list[tuple[str, int]]:
+    """The (release, layer) of every SAE that these cells (anything with a method and a layer) need, each once."""
+    return list(dict.fromkeys((METHODS[c.method].release, c.layer) for c in cells if METHODS[c.method].release))
 
 
 def device_name(device: str) -> str:

@@ -21,7 +21,7 @@ import functools
 import hashlib
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.ravel_data_prep import ATTRIBUTES, Prompts
@@ -66,6 +66,14 @@ def run_block(block, x_BSD, n_queries: int, prefixes: list, sizes: list[int]):
     return x_BSD + block.mlp.c_proj(_activation(block.mlp.act)(hidden))
 
 
+def _keys_and_values(block, x_1PD):
+    """A block's keys and values [heads, P, head_dim] of the positions [1, P, d_model] that enter it."""
+    P, d_model = x_1PD.shape[1:]
+    _, key, value = block.attn.c_attn(block.ln_1(x_1PD))[0].split(d_model, dim=-1)
+    shape = (P, block.attn.num_heads, -1)
+    return tuple(t.reshape(shape).transpose(0, 1).contiguous() for t in (key, value))
+
+
 def _activation(module):
     """GPT-2's gelu_new in one fused operation instead of eight; any other activation as it is."""
     if type(module).__name__ == "NewGELUActivation":
@@ -103,6 +111,7 @@ class Harvest:
     residuals: dict[int, torch.Tensor]  # layer L -> [2 n, S, d_model] after block L; [:, 0] is the city's vector
     prefixes: list[Prefix]  # the distinct prefixes
     prefix_of: list[int]  # prompt row -> which of them
+    prefix_residuals: dict[int, list[torch.Tensor]] = field(default_factory=dict)  # layer L -> per prefix [P, d_model]
 
 
 class Subject:
@@ -167,9 +176,20 @@ class Subject:
             result = []
             for block, x_1PD in zip(self.blocks, inputs, strict=True):
                 assert x_1PD.shape == (1, len(tokens_P), self.d_model), x_1PD.shape
-                _, key, value = block.attn.c_attn(block.ln_1(x_1PD))[0].split(self.d_model, dim=-1)
-                shape = (len(tokens_P), block.attn.num_heads, -1)
-                result.append(tuple(t.reshape(shape).transpose(0, 1).contiguous() for t in (key, value)))
+                result.append(_keys_and_values(block, x_1PD))
+        return result
+
+    def prefix_after(self, layer: int, x_PD) -> Prefix:
+        """The prefix as the blocks after `layer` see it when its residuals there are x [P, d_model].
+
+        The earlier blocks' entries, which nothing asks for, are empty.
+        """
+        result: Prefix = [()] * (layer + 1)
+        x_1PD = x_PD[None]
+        for i in range(layer + 1, self.n_layers):
+            result.append(_keys_and_values(self.blocks[i], x_1PD))
+            if i + 1 < self.n_layers:
+                x_1PD = run_block(self.blocks[i], x_1PD, len(x_PD), [None], [1])
         return result
 
     def predict(self, tokens_BL, suffix: int):
@@ -188,6 +208,7 @@ class Subject:
         """Read, through nnsight, what the fast path needs at these layers."""
         S = prompts.suffix
         found: dict[int, list] = {layer: [] for layer in layers}
+        before_city: dict[int, list] = {layer: [] for layer in layers}
         distinct: dict[tuple, int] = {}
         prefixes: list[Prefix] = []
         prefix_of: list[int] = []
@@ -195,16 +216,20 @@ class Subject:
             for attribute in ATTRIBUTES:
                 tokens = prompts.tokens[attribute]
                 before = tuple(tokens[0, :-S].tolist())
-                if before not in distinct:
+                is_new = before not in distinct
+                if is_new:
                     distinct[before] = len(prefixes)
                     prefixes.append(self.prefix(tokens[0, :-S]))
                 prefix_of += [distinct[before]] * len(tokens)
-                for batch in tokens.split(batch_size):
+                for i, batch in enumerate(tokens.split(batch_size)):
                     for layer, x_BLD in self._residuals(batch, layers).items():
                         assert x_BLD.shape == (*batch.shape, self.d_model), x_BLD.shape
                         found[layer].append(x_BLD[:, -S:].clone())
+                        if is_new and i == 0:
+                            before_city[layer].append(x_BLD[0, :-S].clone())
                     bar.update(len(batch))
-        return Harvest({layer: torch.cat(parts) for layer, parts in found.items()}, prefixes, prefix_of)
+        residuals = {layer: torch.cat(parts) for layer, parts in found.items()}
+        return Harvest(residuals, prefixes, prefix_of, before_city)
 
     def _residuals(self, tokens_BL, layers: list[int]) -> dict[int, torch.Tensor]:
         """layer -> [B, L, d_model], the output of that block; one plain forward pass."""
