@@ -4,10 +4,10 @@ Only the city's vector after block L is patched, at position -S of the prompt
 (S = 8: the city and the question's seven tokens), so a patch can reach nothing
 but the last S positions of the blocks after L.  Everything else is computed once:
 
-  * `Subject.harvest`: residuals of the last S positions of every prompt, read
-    through nnsight from a plain forward pass;
-  * `Subject.prefixes`: keys and values of every block for what stands before the
-    city, which all prompts of an attribute share;
+  * `Subject.prefix`: keys and values of every block, and residuals, of what stands
+    before the city, which all prompts of an attribute share; read through nnsight
+    from a plain forward pass;
+  * `Subject.harvest`: residuals of the last S positions of every prompt, behind it;
   * `Subject.suffix_logits`: the blocks after L on S positions behind the frozen
     prefix, the last block with one query, the logits at one position.
 
@@ -168,16 +168,25 @@ class Subject:
         x_BD = self.run_blocks(x_BSD, start, prefixes, sizes)
         return self.model.lm_head(self.model.transformer.ln_f(x_BD))
 
-    def prefix(self, tokens_P) -> Prefix:
-        """Keys and values of every block for the tokens [P] that stand before the city."""
+    def prefix(self, tokens_P) -> tuple[Prefix, list]:
+        """What stands before the city, tokens [P], in a plain forward pass read through nnsight.
+
+        Returns keys and values of every block, and the residuals [P, d_model] after every block.
+        """
+        blocks = range(self.n_layers)
         with torch.no_grad():
-            with self.traced.trace({"input_ids": tokens_P[None].to(self.device)}):
-                inputs = nnsight.save([self.traced.transformer.h[i].input for i in range(self.n_layers)])
-            result = []
-            for block, x_1PD in zip(self.blocks, inputs, strict=True):
+            with self.traced.trace({"input_ids": tokens_P[None].to(self.device)}, logits_to_keep=1):
+                outputs = nnsight.save([self.traced.transformer.h[i].output for i in blocks])
+            for x_1PD in outputs:
                 assert x_1PD.shape == (1, len(tokens_P), self.d_model), x_1PD.shape
-                result.append(_keys_and_values(block, x_1PD))
-        return result
+            inputs = [self._embed(tokens_P[None], 0), *outputs[:-1]]
+            keys_and_values = [_keys_and_values(self.blocks[i], inputs[i]) for i in blocks]
+        return keys_and_values, [x_1PD[0] for x_1PD in outputs]
+
+    def _embed(self, tokens_BL, start: int):
+        """What enters block 0, [B, L, d_model], for tokens at the positions from `start` on."""
+        positions = torch.arange(start, start + tokens_BL.shape[1], device=self.device)
+        return self.model.transformer.wte(tokens_BL.to(self.device)) + self.model.transformer.wpe(positions)
 
     def prefix_after(self, layer: int, x_PD) -> Prefix:
         """The prefix as the blocks after `layer` see it when its residuals there are x [P, d_model].
@@ -194,18 +203,19 @@ class Subject:
 
     def predict(self, tokens_BL, suffix: int):
         """The most likely next token [B] of prompts [B, L] that differ in their last `suffix` tokens only."""
-        tokens_BL = tokens_BL.to(self.device)
         P = tokens_BL.shape[1] - suffix
         before = tuple(tokens_BL[0, :P].tolist())
         if self._last_prefix[0] != before:
-            self._last_prefix = (before, self.prefix(tokens_BL[0, :P]))
+            self._last_prefix = (before, self.prefix(tokens_BL[0, :P])[0])
         with torch.no_grad():
-            positions = torch.arange(P, P + suffix, device=self.device)
-            x_BSD = self.model.transformer.wte(tokens_BL[:, P:]) + self.model.transformer.wpe(positions)
+            x_BSD = self._embed(tokens_BL[:, P:], P)
             return self.suffix_logits(x_BSD, -1, [self._last_prefix[1]], [len(x_BSD)]).argmax(-1)
 
-    def harvest(self, prompts: Prompts, layers: list[int], batch_size: int = 32, progress: bool = True) -> Harvest:
-        """Read, through nnsight, what the fast path needs at these layers."""
+    def harvest(self, prompts: Prompts, layers: list[int], batch_size: int = 64, progress: bool = True) -> Harvest:
+        """Everything about these prompts that the fast path needs at these layers, each position once.
+
+        What stands before the city is run once per attribute, the last S positions behind it.
+        """
         S = prompts.suffix
         found: dict[int, list] = {layer: [] for layer in layers}
         before_city: dict[int, list] = {layer: [] for layer in layers}
@@ -216,28 +226,28 @@ class Subject:
             for attribute in ATTRIBUTES:
                 tokens = prompts.tokens[attribute]
                 before = tuple(tokens[0, :-S].tolist())
-                is_new = before not in distinct
-                if is_new:
+                if before not in distinct:
                     distinct[before] = len(prefixes)
-                    prefixes.append(self.prefix(tokens[0, :-S]))
+                    prefix, residuals = self.prefix(tokens[0, :-S])
+                    prefixes.append(prefix)
+                    for layer in layers:
+                        before_city[layer].append(residuals[layer])
                 prefix_of += [distinct[before]] * len(tokens)
-                for i, batch in enumerate(tokens.split(batch_size)):
-                    for layer, x_BLD in self._residuals(batch, layers).items():
-                        assert x_BLD.shape == (*batch.shape, self.d_model), x_BLD.shape
-                        found[layer].append(x_BLD[:, -S:].clone())
-                        if is_new and i == 0:
-                            before_city[layer].append(x_BLD[0, :-S].clone())
+                for batch in tokens.split(batch_size):
+                    for layer, x_BSD in self._suffix_residuals(batch, S, prefixes[distinct[before]], layers):
+                        found[layer].append(x_BSD)
                     bar.update(len(batch))
         residuals = {layer: torch.cat(parts) for layer, parts in found.items()}
         return Harvest(residuals, prefixes, prefix_of, before_city)
 
-    def _residuals(self, tokens_BL, layers: list[int]) -> dict[int, torch.Tensor]:
-        """layer -> [B, L, d_model], the output of that block; one plain forward pass."""
-        chosen = sorted(layers)
+    def _suffix_residuals(self, tokens_BL, S: int, prefix: Prefix, layers: list[int]):
+        """(layer, [B, S, d_model] after that block) of the last S positions behind a prefix."""
         with torch.no_grad():
-            with self.traced.trace({"input_ids": tokens_BL.to(self.device)}, logits_to_keep=1):
-                outputs = nnsight.save([self.traced.transformer.h[i].output for i in chosen])
-        return dict(zip(chosen, outputs, strict=True))
+            x_BSD = self._embed(tokens_BL[:, -S:], tokens_BL.shape[1] - S)
+            for i in range(max(layers) + 1):
+                x_BSD = run_block(self.blocks[i], x_BSD, S, [prefix[i]], [len(x_BSD)])
+                if i in layers:
+                    yield i, x_BSD
 
 
 # ---------------------------------------------------------------- loading
