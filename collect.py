@@ -1,0 +1,337 @@
+"""Read a folder of results as if a stranger had filled it: what is sound is kept, what is not is named.
+
+Nothing here raises because of what a file holds.  A file that is no json, or json of
+another shape (a missing key, text for a number, NaN), is left out and stands in
+`Collection.problems` with the reason.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from data.ravel_data_prep import ATTRIBUTES
+from featurizers import METHODS
+from imports import UserError
+from results import Run, Store
+from saes import RELEASES
+from settings import DEFAULT_MODEL, HOME
+from training import SCORES
+
+PAPER_RESULTS = HOME / "data" / "paper_results.json"
+QUALITY_FILE = "sae-quality.json"
+MASKS = ("soft", "hard")
+LARGEST = 1e15  # of any number that is drawn
+
+
+# ---------------------------------------------------------------- shapes
+
+
+def is_number(value) -> bool:
+    """A finite number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
+
+
+def is_share(value) -> bool:
+    return is_number(value) and 0 <= value <= 1
+
+
+def is_amount(value) -> bool:
+    return is_number(value) and value >= 0
+
+
+def is_count(value) -> bool:
+    return is_amount(value) and isinstance(value, int)
+
+
+def is_layer(value) -> bool:
+    return is_count(value) and value < 1000
+
+
+def is_seed(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
+def is_text(value) -> bool:
+    return isinstance(value, str)
+
+
+def is_truth(value) -> bool:
+    return isinstance(value, bool)
+
+
+def anything(_value) -> bool:
+    return True
+
+
+def one_of(known) -> Callable:
+    return lambda value: is_text(value) and value in known
+
+
+def maybe(shape: Callable) -> Callable:
+    """null is sound too."""
+    return lambda value: value is None or shape(value)
+
+
+def require(value, shape, where: str = "") -> None:
+    """Raise ValueError, naming the place, unless json has a shape.
+
+    shape: a predicate; {key: shape}, where a key ending in '?' may be missing and
+    other keys are not looked at; or [shape], a list of such.
+    """
+    if isinstance(shape, dict):
+        if not isinstance(value, dict):
+            raise ValueError(f"{where or 'it'} is no object")
+        for key, inner in shape.items():
+            name = key.removesuffix("?")
+            if name in value:
+                require(value[name], inner, f"{where}.{name}".lstrip("."))
+            elif not key.endswith("?"):
+                raise ValueError(f"{where}.{name} is missing".lstrip("."))
+    elif isinstance(shape, list):
+        if not isinstance(value, list):
+            raise ValueError(f"{where} is no list")
+        for i, item in enumerate(value):
+            require(item, shape[0], f"{where}[{i}]")
+    elif not shape(value):
+        raise ValueError(f"{where} is {json.dumps(value)[:30]}")
+
+
+THREE = dict.fromkeys(SCORES, is_share)
+RESULT = {
+    "model": is_text,
+    "target": one_of(ATTRIBUTES),
+    "method": one_of(METHODS),
+    "layer": is_layer,
+    "seed": is_seed,
+    "mode": is_text,
+    "split": is_text,
+    "config": {"n_cities?": is_count},
+    "n_features": is_count,
+    "n_selected": is_count,
+    "l0?": maybe(is_amount),
+    "last_block?": is_truth,
+    "test": {mask: {**THREE, "interval95?": {f"{name}?": [anything] for name in SCORES}} for mask in MASKS},
+    "baselines": {"none": THREE, "full": THREE},
+    # A loss may be NaN or infinite (a training that diverged): that is drawn as a gap.
+    "history": [{"epoch": is_count, "loss": lambda x: isinstance(x, float | int), "accuracy": is_share}],
+    "versions?": maybe(lambda x: isinstance(x, dict)),
+}
+AT = {
+    "squared_error": is_amount,
+    "explained_variance": maybe(is_number),
+    "accuracy": maybe(is_share),
+    "l0?": maybe(is_amount),
+    "cosine?": maybe(is_number),
+    "dead_share?": maybe(is_share),
+    "ce_loss_score?": maybe(is_number),
+    "kl_div?": maybe(is_number),
+}
+QUALITY_ROW = {
+    "method": one_of(RELEASES),
+    "layer": is_layer,
+    "attribute": one_of(ATTRIBUTES),
+    "raw_residual?": is_truth,
+    "n_latents?": maybe(is_count),
+    "city": AT,
+    "all": AT,
+}
+
+
+# ---------------------------------------------------------------- reading
+
+
+@dataclass
+class Collection:
+    """What is known of one model."""
+
+    folder: Path
+    results: list[dict] = field(default_factory=list)  # as main.py wrote them, in the order of the grid
+    quality: dict | None = None  # as eval_sae.py wrote it, with the sound rows only
+    problems: list[str] = field(default_factory=list)  # 'PATH (why)' of what was left out
+    modified: float = 0.0  # when the newest file that is used was written, in seconds since 1970
+
+    @property
+    def is_toy(self) -> bool:
+        """Is the model a toy world, under whatever name?"""
+        return self.model == "toy" or os.path.isfile(os.path.join(self.model, "world.json"))
+
+    @property
+    def model(self) -> str:
+        """As given to main.py, or else the folder's name."""
+        names = [r["model"] for r in self.results] or [self.quality["model"]] * bool(self.quality)
+        return names[0] if names else self.folder.name
+
+
+def collect(folder: Path) -> Collection:
+    """Everything under OUTPUT/MODEL that can be drawn."""
+    collection = Collection(folder)
+    for path in sorted(folder.glob("*/*/layer*.json")):
+        content = _read(path, folder, RESULT, collection)
+        if content is None:
+            continue
+        name = Run(*(content[key] for key in ("target", "method", "layer", "seed")))
+        if f"{name}.json" != path.relative_to(folder).as_posix():
+            collection.problems.append(f"{path.relative_to(folder)} (it says that it is {name})")
+        else:
+            _normalise(content)
+            collection.results.append(content)
+            collection.modified = max(collection.modified, path.stat().st_mtime)
+    _drop_foreign(collection)
+    order = list(METHODS)
+    collection.results.sort(
+        key=lambda r: (ATTRIBUTES.index(r["target"]), r["layer"], order.index(r["method"]), r["seed"])
+    )
+    path = folder / QUALITY_FILE
+    if path.exists():
+        collection.quality = _read_quality(path, folder, collection)
+    return collection
+
+
+def _read(path: Path, folder: Path, shape, collection: Collection) -> dict | None:
+    """The json of a file if it has the shape; else None and a line in `problems`."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        require(content, shape)
+    except (OSError, ValueError, RecursionError) as error:
+        why = "no json" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else str(error)
+        why = error.strerror or why if isinstance(error, OSError) else why
+        collection.problems.append(f"{path.relative_to(folder)} ({why[:80]})")
+        return None
+    return content
+
+
+def _normalise(result: dict) -> None:
+    """Optional parts: present and sound, or None."""
+    result.setdefault("l0", None)
+    result.setdefault("last_block", False)
+    result["versions"] = result.get("versions") or {}
+    reconstruction = result["baselines"].get("reconstruction")
+    try:
+        require(reconstruction, THREE)
+    except ValueError:
+        result["baselines"]["reconstruction"] = None
+    for mask in MASKS:
+        # A bootstrap without a single pair of a kind has no interval: NaN in the file.
+        intervals = result["test"][mask].get("interval95", {})
+        sound = {name: ends for name, ends in intervals.items() if len(ends) == 2 and all(map(is_share, ends))}
+        result["test"][mask]["interval95"] = sound
+
+
+def _drop_foreign(collection: Collection) -> None:
+    """main.py puts one model, mode and split in a folder; results of another are not averaged with the rest."""
+
+    def kind(result: dict) -> tuple:
+        return result["model"], result["mode"], result["split"]
+
+    counts = Counter(map(kind, collection.results))
+    if len(counts) < 2:
+        return
+    main_kind = counts.most_common(1)[0][0]
+    for result in collection.results:
+        if kind(result) != main_kind:
+            name = Run(*(result[key] for key in ("target", "method", "layer", "seed")))
+            collection.problems.append(f"{name}.json (of {', '.join(kind(result))})")
+    collection.results = [result for result in collection.results if kind(result) == main_kind]
+
+
+def _read_quality(path: Path, folder: Path, collection: Collection) -> dict | None:
+    quality = _read(path, folder, {"rows": [anything], "model?": is_text, "n_cities?": is_count}, collection)
+    if quality is None:
+        return None
+    rows = []
+    for i, row in enumerate(quality["rows"]):
+        try:
+            require(row, QUALITY_ROW)
+            rows.append({"raw_residual": False, **row})
+        except ValueError as error:
+            collection.problems.append(f"{path.name} (row {i + 1}: {error})")
+    if not rows:
+        collection.problems.append(f"{path.name} (no rows)")
+        return None
+    collection.modified = max(collection.modified, path.stat().st_mtime)
+    return {"model": folder.name, **quality, "rows": rows}
+
+
+# ---------------------------------------------------------------- which folder
+
+
+def model_folders(root: Path) -> list[Path]:
+    """The folders in OUTPUT that hold results of a model."""
+    if not root.is_dir():
+        return []
+
+    def holds_results(folder: Path) -> bool:
+        runs = (path for target in ATTRIBUTES for path in folder.glob(f"{target}/*/layer*.json"))
+        return next(runs, None) is not None or (folder / QUALITY_FILE).exists()
+
+    return [folder for folder in sorted(root.iterdir()) if folder.is_dir() and holds_results(folder)]
+
+
+def choose_folder(root: Path, named: bool, model: str | None) -> Path | None:
+    """The folder of results to draw; None on a fresh clone, where nothing was named and there is nothing.
+
+    named: the user asked for `root` by name.  Raises UserError if what was asked for
+    is not there, or if several models are and none is the default.
+    """
+    try:
+        folders = model_folders(root)
+    except OSError as error:
+        raise UserError(f"cannot read {root}: {error.strerror}; name another folder with --results") from None
+    names = ", ".join(folder.name for folder in folders)
+    if model is not None:
+        folder = Store(root, model).root
+        if folder not in folders:
+            there = f"there are: {names}" if names else f"make them with main.py --model {model}"
+            raise UserError(f"no results of {model} in {root}; {there}")
+        return folder
+    if not folders:
+        if named:
+            what = "holds no results" if root.is_dir() else "is no folder"
+            raise UserError(f"{root} {what}; name the --output of main.py, or leave out --results")
+        return None
+    default = Store(root, DEFAULT_MODEL).root
+    if len(folders) > 1 and default not in folders:
+        raise UserError(f"{root} holds results of several models; choose one with --model: {names}")
+    return default if default in folders else folders[0]
+
+
+# ---------------------------------------------------------------- what is missing
+
+
+def missing(results: list[dict]) -> list[str]:
+    """Cells of the grid that the rest of the results lets one expect, as 'country das L2 seed 1'.
+
+    A method's layers are those at which anything was run; an SAE family's only those
+    that were published, unless the family has others here.
+    """
+    if not results:
+        return []
+    have = {(r["target"], r["method"], r["layer"], r["seed"]) for r in results}
+    targets, seeds = ({r[key] for r in results} for key in ("target", "seed"))
+    everywhere = {r["layer"] for r in results}
+    is_toy = results[0]["model"] == "toy"  # its SAEs lie at every layer
+    lacking = []
+    for method in METHODS:
+        own = {r["layer"] for r in results if r["method"] == method}
+        release = METHODS[method].release
+        layers = everywhere
+        if release and not is_toy:
+            layers = own | (everywhere & set(RELEASES[release].layers))
+        for target in sorted(targets, key=ATTRIBUTES.index) if own else ():
+            for layer in sorted(layers):
+                without = [seed for seed in sorted(seeds) if (target, method, layer, seed) not in have]
+                if without:
+                    which = f" seed {', '.join(map(str, without))}" if len(seeds) > 1 else ""
+                    lacking.append(f"{target} {method} L{layer}{which}")
+    return lacking
+
+
+def abridged(items: list[str], most: int = 6) -> str:
+    """'a; b; c and 4 more': a list that stays one line."""
+    rest = f" and {len(items) - most} more" if len(items) > most else ""
+    return "; ".join(items[:most]) + rest

@@ -1,0 +1,189 @@
+"""Draw the figures, and a report, from saved results.
+
+    python visualisation.py                        of saved_models/results
+    python visualisation.py --model toy --report   and one page with everything
+    python visualisation.py --results DIR --output figures/mine
+
+Every figure is written as .png and .svg; the same results give the same bytes.
+Before any run, what is drawn are the paper's published numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import command
+import report
+from banner import banner
+from collect import MASKS, PAPER_RESULTS, QUALITY_FILE, Collection, abridged, choose_folder, collect, missing
+from data.ravel_data_prep import ATTRIBUTES
+from estimates import Grid
+from files import write_atomically
+from imports import UserError
+from plots import Drawing, look, save
+from plots_features import score_against_features
+from plots_halves import cause_against_isolation
+from plots_quality import sae_quality
+from plots_scores import as_published, by_layer
+from plots_training import by_epoch, trained_layers
+from settings import HOME, Parser
+
+BANNER_DPI = 200  # 1600 px: README shows it at up to 800
+
+
+@dataclass
+class Inputs:
+    """What there is to draw from."""
+
+    collection: Collection
+    grid: Grid
+    mask: str
+    published: dict | None  # the paper's numbers, if they can be compared with these results
+
+
+@dataclass(frozen=True)
+class Figure:
+    """An entry of the registry.
+
+    each: what one picture is drawn for; its values fill the name's braces.
+    draw: (inputs, value) -> the picture, or None if the results hold nothing for it.
+    """
+
+    name: str
+    each: Callable[[Inputs], list]
+    draw: Callable[[Inputs, object], Drawing | None]
+
+
+def targets(inputs: Inputs) -> list[str]:
+    return inputs.grid.targets
+
+
+def layers(inputs: Inputs) -> list[int]:
+    return trained_layers(inputs.grid)
+
+
+def quality(inputs: Inputs) -> list[dict]:
+    return [inputs.collection.quality] if inputs.collection.quality else []
+
+
+# In the order of the report.
+FIGURES = (
+    Figure("{}", targets, lambda i, target: by_layer(i.grid, target, i.mask, i.published)),
+    Figure("cause_isolation_{}", targets, lambda i, target: cause_against_isolation(i.grid, target, i.mask)),
+    Figure("features_{}", targets, lambda i, target: score_against_features(i.grid, target, i.mask)),
+    Figure("sae_quality", quality, lambda _, measured: sae_quality(measured)),
+    Figure("L{}acc", layers, lambda i, layer: by_epoch(i.grid, layer, "accuracy")),
+    Figure("L{}loss", layers, lambda i, layer: by_epoch(i.grid, layer, "loss")),
+)
+
+
+def read_arguments(argv: list[str] | None):
+    p = Parser(description=__doc__, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
+    p.add_argument("--results", type=Path, metavar="DIR", help="the --output of main.py (saved_models/results)")
+    p.add_argument("--model", metavar="NAME", help="as given to main.py (the only one there, or GPT-2 small)")
+    p.add_argument("--output", type=Path, metavar="DIR", help="where figures go (figures)")
+    p.add_argument("--mask", choices=MASKS, help="whose scores are drawn (mode paper: soft, mode strict: hard)")
+    p.add_argument("--report", action="store_true", help="also write OUTPUT/report.html, one page with everything")
+    args = p.parse_args(argv)
+    args.results_named = args.results is not None
+    args.results = args.results or HOME / "saved_models" / "results"
+    args.output = args.output or HOME / "figures"
+    return args
+
+
+def draw_figures(args) -> None:
+    """Do what the command line asks for.  Raises UserError."""
+    paper = json.loads(PAPER_RESULTS.read_text(encoding="utf-8"))
+    folder = choose_folder(args.results, args.results_named, args.model)
+    collection = collect(folder) if folder else None
+    if collection and collection.problems:
+        say(f"skipped: {abridged(collection.problems)}")
+    if collection is None or not (collection.results or collection.quality):
+        if args.results_named or args.model:
+            raise UserError(f"nothing in {folder} can be drawn; run main.py with --output {args.results}")
+        draw_published(args, paper)
+        return
+    grid = Grid(collection.results)
+    mode = collection.results[0]["mode"] if collection.results else None
+    mask = args.mask or ("soft" if mode == "paper" else "hard")
+    is_comparable = collection.model == paper["model"] and mode == paper["mode"]
+    inputs = Inputs(collection, grid, mask, paper if is_comparable else None)
+    shown = []
+    for entry in FIGURES:
+        for value in entry.each(inputs):
+            with look():
+                drawing = entry.draw(inputs, value)
+            if drawing:
+                name = entry.name.format(value)
+                save(drawing, args.output, name)
+                shown.append(report.Shown(name, drawing.caption, drawing.alt))
+    draw_banner(args.output)
+    lacking = missing(collection.results)
+    if lacking:
+        say(f"no results of: {abridged(lacking)}")
+    undrawn = not_drawn(inputs, folder)
+    if undrawn:
+        say(f"not drawn: {'; '.join(undrawn)}")
+    print(f"figures: {args.output} ({', '.join([*(s.name for s in shown), 'title1'])})")
+    if args.report:
+        path = args.output / "report.html"
+        page = report.page(collection, grid, mask, shown, args.output, lacking)
+        write_atomically(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
+        print(f"report: {path}")
+
+
+def not_drawn(inputs: Inputs, folder: Path) -> list[str]:
+    """Pictures that one may miss, and why they are not there."""
+    grid, found = inputs.grid, []
+    if not grid.results:
+        return ["scores and training (only SAE quality was measured; main.py makes the rest)"]
+    untrained = [str(layer) for layer in grid.layers if layer not in trained_layers(grid)]
+    if untrained:
+        found.append(f"training at layer {', '.join(untrained)} (nothing was trained there)")
+    if not inputs.collection.quality:
+        found.append(f"sae_quality (no sound {folder / QUALITY_FILE}; eval_sae.py makes it)")
+    return found
+
+
+def draw_published(args, paper: dict) -> None:
+    """A fresh clone: the paper's numbers, under their own name."""
+    for target in ATTRIBUTES:
+        with look():
+            drawing = as_published(paper, target)
+        save(drawing, args.output, target)
+    draw_banner(args.output)
+    also = "; the paper gives no hard mask" if args.mask == "hard" else ""
+    also += "; no report without results" if args.report else ""
+    say(
+        f"no results in {args.results}: the paper's published numbers are drawn{also}; "
+        "make results with ./run.sh --model toy, or ./run.sh for GPT-2 small"
+    )
+    print(f"figures: {args.output} ({', '.join([*ATTRIBUTES, 'title1'])})")
+
+
+def draw_banner(output: Path) -> None:
+    with look():
+        drawing = banner()
+    save(drawing, output, "title1", dpi=BANNER_DPI)
+
+
+def say(text: str) -> None:
+    """One line on stderr, whatever is in names of files."""
+    line = " ".join(text.split())
+    print("".join(c if c.isprintable() else "?" for c in line), file=sys.stderr)
+
+
+def main(argv: list[str] | None = None) -> int:
+    return command.run(
+        lambda: draw_figures(read_arguments(argv)),
+        interrupted="interrupted: every figure that is there is whole; run the same command again",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
