@@ -35,7 +35,7 @@ STYLES = {
     "das": Style("#D55E00", "o"),
     "openai": Style("#009E73", "^", size=6),
     "apollo-e2e": Style("#CC79A7", "D", size=5),
-    "apollo-e2e+ds": Style("#B8860B", "v", size=6),
+    "apollo-e2e+ds": Style("#E69F00", "v", size=6),
     "bloom": Style("#56B4E9", "P", size=7.5),
 }
 LABELS = {"none": "none (no patch)", "full": "full (whole vector)"}

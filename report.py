@@ -70,7 +70,7 @@ def page(collection: Collection, grid: Grid, mask: str, shown: list[Shown], fold
     sections = {
         "run": ("What was run", _what_was_run(collection, grid)),
         "glance": ("Scores at a glance", "".join(_glance(grid, target, mask) for target in grid.targets)),
-        "meaning": ("What the scores mean, and what they do not", MEANING),
+        "meaning": ("What the scores mean, and do not", MEANING),
         "figures": ("Figures", "".join(_figure(figure, folder) for figure in shown)),
         "scores": ("All scores", "".join(_scores(grid, target) for target in grid.targets)),
         "quality": ("SAE quality", _quality(collection.quality)),
@@ -152,10 +152,13 @@ def _pair_counts(grid: Grid) -> str:
 # ---------------------------------------------------------------- tables
 
 
-def _table(caption: str, head: str, rows: str, kind: str = "") -> str:
+def _table(name: str, caption: str, head: str, rows: str) -> str:
+    """A table that scrolls within its own box, under a caption that does not; name: its id on the page."""
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{caption}"><table class="{kind}">'
-        f"<caption>{caption}</caption><thead>{head}</thead><tbody>{rows}</tbody></table></div>\n"
+        f'<p class="soft" id="{name}-caption">{caption}</p>'
+        f'<div class="scroll" tabindex="0" role="region" aria-labelledby="{name}-caption">'
+        f'<table id="{name}" aria-describedby="{name}-caption">'
+        f"<thead>{head}</thead><tbody>{rows}</tbody></table></div>\n"
     )
 
 
@@ -185,7 +188,7 @@ def _glance(grid: Grid, target: str, mask: str) -> str:
         f"Disentangle, target {target}, {MASK_WORDS[mask]}, test pairs, mean over {plural(len(grid.seeds), 'seed')}. "
         "Bold and underlined: the whole 95 % interval lies above both none and full."
     )
-    return f"<h3>Target {target}</h3>" + _table(caption, head, rows)
+    return f"<h3>Target {target}</h3>" + _table(f"glance-{target}", caption, head, rows)
 
 
 def _wins(grid: Grid, target: str, method: str, layer: int, mask: str) -> bool:
@@ -210,9 +213,13 @@ def _scores(grid: Grid, target: str) -> str:
         rows += f'<tr class="layer"><th colspan="11" class="text" scope="rowgroup">layer {layer}{last}</th></tr>'
         for method in (*BASELINES, *grid.methods):
             rows += _score_row(grid, target, method, layer)
-    kind = "mean ± t(n-1) · sd / √n over seeds" if len(grid.seeds) > 1 else "bootstrap over cities"
-    caption = f"Target {target}, test pairs. 95 %: interval of disentangle, {kind}. {NOTHING}: not measured."
-    return f"<h3>Target {target}, other fact {other(target)}</h3>" + _table(caption, head, rows)
+    if len(grid.seeds) > 1:
+        kind = "mean ± t(n-1) · sd / √n over seeds (it may reach past 0 or 1)"
+    else:
+        kind = "bootstrap over cities"
+    caption = f"Target {target}, other fact {other(target)}, test pairs. 95 %: interval of disentangle, {kind}. "
+    caption += f"{NOTHING}: not measured."
+    return f"<h3>Target {target}</h3>" + _table(f"scores-{target}", caption, head, rows)
 
 
 def _score_row(grid: Grid, target: str, method: str, layer: int) -> str:
@@ -224,7 +231,7 @@ def _score_row(grid: Grid, target: str, method: str, layer: int) -> str:
         cells += "".join(f"<td>{_number(estimate.mean)}</td>" for estimate in found)
         cells += f"<td>{_interval(found[-1])}</td>"
     selected, of, l0 = (grid.mean(target, method, layer, key) for key in ("n_selected", "n_features", "l0"))
-    count = NOTHING if selected is None else f"{selected:,.0f} of {of:,.0f}"
+    count = NOTHING if selected is None else f"{selected:,.0f}/{of:,.0f}"
     where = f'data-target="{target}" data-layer="{layer}" data-method="{method}"'
     kind = ' class="beside"' if method in BASELINES else ""
     row = f'<tr{kind} {where}><th scope="row">{method}</th>{cells}<td>{count}</td><td>{_number(l0, 1)}</td></tr>'
@@ -267,7 +274,7 @@ def _quality(quality: dict | None) -> str:
         "the city's position only, or all positions. CE score: 1 is no loss, 0 is as bad as ablation. dead: share of "
         f"latents that never fired on these prompts. {NOTHING}: not measured."
     )
-    return _table(caption, head, rows)
+    return _table("quality-table", caption, head, rows)
 
 
 # ---------------------------------------------------------------- the rest
@@ -295,7 +302,7 @@ def _unmeasured(collection: Collection, grid: Grid, lacking: list[str]) -> str:
     if len(grid.seeds) == 1:
         items.append("How much scores vary over seeds: one seed was run. Intervals are over cities only.")
     if grid.results:
-        items.append("Intervals of none, full and reconstruction are not shown.")
+        items.append("Intervals of the baseline reconstruction.")
     if collection.quality is None:
         items.append("SAE quality (squared error, explained variance, spliced accuracy): no file of eval_sae.py.")
     if collection.problems:
@@ -320,7 +327,7 @@ def _settings(collection: Collection) -> str:
             rows += f'<tr><td>{source}</td><th scope="row">{text(key)}</th><td>{text(_values(counts))}</td></tr>'
     head = "".join(f'<th class="text" scope="col">{name}</th>' for name in ("of", "setting", "value"))
     caption = "As saved with the results. null: plays no part. Where runs differ, the number of runs stands behind."
-    return _table(caption, f"<tr>{head}</tr>", rows, kind="settings")
+    return _table("settings-table", caption, f"<tr>{head}</tr>", rows)
 
 
 def _quality_provenance(quality: dict | None) -> list[dict]:

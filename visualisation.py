@@ -3,9 +3,10 @@
     python visualisation.py                        of saved_models/results
     python visualisation.py --model toy --report   and one page with everything
     python visualisation.py --results DIR --output figures/mine
+    python visualisation.py --paper                the paper's published numbers
 
 Every figure is written as .png and .svg; the same results give the same bytes.
-Before any run, what is drawn are the paper's published numbers.
+Before any run, the paper's numbers are drawn too.
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ def read_arguments(argv: list[str] | None):
     p.add_argument("--model", metavar="NAME", help="as given to main.py (the only one there, or GPT-2 small)")
     p.add_argument("--output", type=Path, metavar="DIR", help="where figures go (figures)")
     p.add_argument("--mask", choices=MASKS, help="whose scores are drawn (mode paper: soft, mode strict: hard)")
+    p.add_argument("--paper", action="store_true", help="draw the paper's published numbers and no results")
     p.add_argument("--report", action="store_true", help="also write OUTPUT/report.html, one page with everything")
     args = p.parse_args(argv)
     args.results_named = args.results is not None
@@ -99,6 +101,9 @@ def read_arguments(argv: list[str] | None):
 def draw_figures(args) -> None:
     """Do what the command line asks for.  Raises UserError."""
     paper = json.loads(PAPER_RESULTS.read_text(encoding="utf-8"))
+    if args.paper:
+        draw_published(args.output, paper)
+        return
     folder = choose_folder(args.results, args.results_named, args.model)
     collection = collect(folder) if folder else None
     if collection and collection.problems:
@@ -106,7 +111,12 @@ def draw_figures(args) -> None:
     if collection is None or not (collection.results or collection.quality):
         if args.results_named or args.model:
             raise UserError(f"nothing in {folder} can be drawn; run main.py with --output {args.results}")
-        draw_published(args, paper)
+        also = "; no report without results" if args.report else ""
+        say(
+            f"no results in {args.results}: the paper's published numbers are drawn (soft mask){also}; make results "
+            "with ./run.sh --model toy, or ./run.sh for GPT-2 small"
+        )
+        draw_published(args.output, paper)
         return
     grid = Grid(collection.results)
     mode = collection.results[0]["mode"] if collection.results else None
@@ -146,24 +156,19 @@ def not_drawn(inputs: Inputs, folder: Path) -> list[str]:
     if untrained:
         found.append(f"training at layer {', '.join(untrained)} (nothing was trained there)")
     if not inputs.collection.quality:
-        found.append(f"sae_quality (no sound {folder / QUALITY_FILE}; eval_sae.py makes it)")
+        why = "is broken" if (folder / QUALITY_FILE).exists() else "is not there"
+        found.append(f"sae_quality ({folder / QUALITY_FILE} {why}; eval_sae.py makes it)")
     return found
 
 
-def draw_published(args, paper: dict) -> None:
-    """A fresh clone: the paper's numbers, under their own name."""
+def draw_published(output: Path, paper: dict) -> None:
+    """The paper's numbers, under their own name."""
     for target in ATTRIBUTES:
         with look():
             drawing = as_published(paper, target)
-        save(drawing, args.output, target)
-    draw_banner(args.output)
-    also = "; the paper gives no hard mask" if args.mask == "hard" else ""
-    also += "; no report without results" if args.report else ""
-    say(
-        f"no results in {args.results}: the paper's published numbers are drawn{also}; "
-        "make results with ./run.sh --model toy, or ./run.sh for GPT-2 small"
-    )
-    print(f"figures: {args.output} ({', '.join([*ATTRIBUTES, 'title1'])})")
+        save(drawing, output, target)
+    draw_banner(output)
+    print(f"figures: {output} ({', '.join([*ATTRIBUTES, 'title1'])})")
 
 
 def draw_banner(output: Path) -> None:
