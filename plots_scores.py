@@ -14,7 +14,7 @@ def describe(grid: Grid, mask: str | None = None) -> str:
     first = grid.results[0]
     cities = " or ".join(f"{n:,}" for n in grid.n_cities)
     parts = [
-        printable(first["model"], 40),
+        "toy world" if first["model"] == "toy" else printable(first["model"], 40),
         MASK_WORDS[mask] if mask else "",
         f"mode {printable(first['mode'], 12)}, split by {printable(first['split'], 12)}",
         plural(len(grid.seeds), "seed"),
@@ -40,7 +40,7 @@ def by_layer(grid: Grid, target: str, mask: str, published: dict | None = None) 
     published: the paper's numbers (data/paper_results.json) to lay under ours, or None.
     """
     notes = "Disentangle: mean of cause (the answer about the target becomes the source city's) and isolation (the "
-    notes += f"answer about the other fact stays). {interval_note(grid)}"
+    notes += f"answer about the other fact stays). Points of a layer stand side by side. {interval_note(grid)}"
     if published:
         notes += " Faint dashes: published by Chaudhary & Geiger (2024), soft mask, mode paper."
     sheet = Sheet(f"Disentangle score by layer, target {target}", describe(grid, mask), notes)

@@ -67,18 +67,17 @@ def text(value) -> str:
 def page(collection: Collection, grid: Grid, mask: str, shown: list[Shown], folder: Path, lacking: list[str]) -> str:
     """The whole page; folder: where the figures lie."""
     model = text(collection.model)
-    sections = {
-        "run": ("What was run", _what_was_run(collection, grid)),
-        "glance": ("Scores at a glance", "".join(_glance(grid, target, mask) for target in grid.targets)),
-        "meaning": ("What the scores mean, and do not", MEANING),
-        "figures": ("Figures", "".join(_figure(figure, folder) for figure in shown)),
-        "scores": ("All scores", "".join(_scores(grid, target) for target in grid.targets)),
-        "quality": ("SAE quality", _quality(collection.quality)),
-        "unmeasured": ("Not measured", _unmeasured(collection, grid, lacking)),
-        "settings": ("Settings and provenance", _settings(collection)),
-    }
-    if not grid.results:
-        sections = {key: sections[key] for key in ("figures", "quality", "unmeasured", "settings")}
+    sections = {}
+    if grid.results:
+        sections["run"] = ("What was run", _what_was_run(collection, grid))
+        sections["glance"] = ("Scores at a glance", "".join(_glance(grid, target, mask) for target in grid.targets))
+        sections["meaning"] = ("What the scores mean, and do not", MEANING)
+    sections["figures"] = ("Figures", "".join(_figure(figure, folder) for figure in shown))
+    if grid.results:
+        sections["scores"] = ("All scores", "".join(_scores(grid, target) for target in grid.targets))
+    sections["quality"] = ("SAE quality", _quality(collection.quality))
+    sections["unmeasured"] = ("Not measured", _unmeasured(collection, grid, lacking))
+    sections["settings"] = ("Settings and provenance", _settings(collection))
     links = "".join(f'<a href="#{key}">{title}</a> ' for key, (title, _) in sections.items())
     body = "".join(
         f'<section id="{key}"><h2>{title}</h2>{content}</section>\n' for key, (title, content) in sections.items()

@@ -118,6 +118,10 @@ def draw_figures(args) -> None:
         )
         draw_published(args.output, paper)
         return
+    draw_results(args, collection, paper)
+
+
+def draw_results(args, collection: Collection, paper: dict) -> None:
     grid = Grid(collection.results)
     mode = collection.results[0]["mode"] if collection.results else None
     mask = args.mask or ("soft" if mode == "paper" else "hard")
@@ -136,7 +140,7 @@ def draw_figures(args) -> None:
     lacking = missing(collection.results)
     if lacking:
         say(f"no results of: {abridged(lacking)}")
-    undrawn = not_drawn(inputs, folder)
+    undrawn = not_drawn(inputs)
     if undrawn:
         say(f"not drawn: {'; '.join(undrawn)}")
     print(f"figures: {args.output} ({', '.join([*(s.name for s in shown), 'title1'])})")
@@ -147,7 +151,7 @@ def draw_figures(args) -> None:
         print(f"report: {path}")
 
 
-def not_drawn(inputs: Inputs, folder: Path) -> list[str]:
+def not_drawn(inputs: Inputs) -> list[str]:
     """Pictures that one may miss, and why they are not there."""
     grid, found = inputs.grid, []
     if not grid.results:
@@ -156,8 +160,8 @@ def not_drawn(inputs: Inputs, folder: Path) -> list[str]:
     if untrained:
         found.append(f"training at layer {', '.join(untrained)} (nothing was trained there)")
     if not inputs.collection.quality:
-        why = "is broken" if (folder / QUALITY_FILE).exists() else "is not there"
-        found.append(f"sae_quality ({folder / QUALITY_FILE} {why}; eval_sae.py makes it)")
+        path = inputs.collection.folder / QUALITY_FILE
+        found.append(f"sae_quality ({path} {'is broken' if path.exists() else 'is not there'}; eval_sae.py makes it)")
     return found
 
 
