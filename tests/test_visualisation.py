@@ -647,13 +647,13 @@ def test_a_diverged_loss_is_a_gap(tmp_path):
 
 def test_names_are_no_mathtext_and_no_html(tmp_path, capsys):
     for layer in (0, 1):
-        name = r"$\frac{1}{0}$ <script>&" + "\ud800\n\x07"
+        name = r"$\frac$ <script>&" + "\ud800\n\x07"
         write(tmp_path / "results", result("country", "das", layer, model=name, device=name), folder="strange")
     code, _, err = run(capsys, "--results", tmp_path / "results", "--output", tmp_path / "fig", "--report")
     assert code == 0, err
     page = (tmp_path / "fig" / "report.html").read_text(encoding="utf-8")
     assert "<script" not in page
-    assert r"$\frac{1}{0}$ &lt;script&gt;&amp;" in page
+    assert r"$\frac$ &lt;script&gt;&amp;" in page
 
 
 JSON = st.recursive(
