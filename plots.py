@@ -90,6 +90,10 @@ def printable(text: str, most: int = 48) -> str:
     return kept if len(kept) <= most else "..." + kept[3 - most :]
 
 
+def model_name(model: str) -> str:
+    return "toy world" if model == "toy" else printable(model, 40)
+
+
 # ---------------------------------------------------------------- a sheet
 
 

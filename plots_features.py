@@ -9,8 +9,6 @@ from imports import np
 from plots import FAINT, STYLES, Drawing, Sheet, label_points
 from plots_scores import describe
 
-COLUMNS = 3  # panels in a row
-
 
 def score_against_features(grid: Grid, target: str, mask: str) -> Drawing | None:
     """A panel per method, a point per layer; None if nothing was trained."""
@@ -18,7 +16,7 @@ def score_against_features(grid: Grid, target: str, mask: str) -> Drawing | None
     points = {method: found for method, found in points.items() if found}
     if not points:
         return None
-    columns = min(COLUMNS, len(points))
+    columns = 2 if len(points) == 4 else min(3, len(points))  # no row with one panel, if that can be
     notes = (
         "A point is a layer, its number beside it where there is room; grey: the other methods. Features selected: "
         "theta > 0, mean over seeds; the axis is linear from 0 to 1 and logarithmic beyond. Dotted line: all features "

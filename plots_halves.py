@@ -7,9 +7,9 @@ import math
 from estimates import BASELINES, Grid
 from imports import lines
 from plots import FAINT, PAPER, STYLES, Drawing, Sheet, handle
-from plots_scores import MASK_WORDS, describe
+from plots_scores import MASK_WORDS, T_INTERVAL, describe
 
-IN_WORDS = {"color": FAINT, "size": 8.5, "ha": "center", "va": "center", "backgroundcolor": PAPER, "zorder": 4}
+IN_WORDS = {"color": FAINT, "size": 8.5, "ha": "center", "va": "center", "backgroundcolor": PAPER, "zorder": 1.5}
 SAME = 0.02  # scores nearer to each other than this cannot be told apart in a panel
 SHARES = [0, 0.25, 0.5, 0.75, 1]
 SHARE_LABELS = ["0", "", "0.5", "", "1"]
@@ -24,7 +24,7 @@ def cause_against_isolation(grid: Grid, target: str, mask: str) -> Drawing:
         "0.25, 0.50, 0.75. Small hollow marks: the SAE's reconstruction spliced in and nothing swapped. "
     )
     if len(grid.seeds) > 1:
-        notes += "Thin crosses: 95 % intervals of the means over seeds, mean ± t(n-1) · sd / √n. "
+        notes += f"Thin crosses: {T_INTERVAL}. "
     else:
         notes += "Thin crosses: 95 % bootstrap intervals over cities. "
     sheet = Sheet(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from imports import lines, np
-from plots import FAINT, STYLES, Drawing, Sheet, handle, integer_ticks, printable
+from plots import FAINT, STYLES, Drawing, Sheet, handle, integer_ticks, model_name
 from saes import RELEASES
 
 PLACES = {"city": "at the city's position", "all": "at all positions"}
@@ -31,8 +31,9 @@ def sae_quality(quality: dict) -> Drawing:
         notes += f"Arrows on the lower edge: explained variance below {LOWEST}, with its value where there is room. "
     if any(row["raw_residual"] for row in rows):
         notes += "Pale dashes: fed the raw residual, not the mean-centred one that the SAE was trained on. "
-    cities = f"{quality['n_cities']:,} cities" if "n_cities" in quality else ""
-    subtitle = "  ·  ".join(filter(None, [printable(quality["model"], 40), cities]))
+    subtitle = model_name(quality["config"]["model"])
+    if "n_cities" in quality["config"]:
+        subtitle += f"  ·  {quality['config']['n_cities']:,} cities"
     sheet = Sheet(
         "SAE quality by layer",
         subtitle,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from estimates import BASELINES, Estimate, Grid
 from imports import lines, np
-from plots import FAINT, STYLES, Drawing, Sheet, handle, integer_ticks, plural, printable
+from plots import FAINT, STYLES, Drawing, Sheet, handle, integer_ticks, model_name, plural, printable
 
+# Kept on one line by spaces that do not break.
+T_INTERVAL = "95 % interval of the mean over seeds, mean ± t(n-1) · sd / √n".replace(" ± ", "\u00a0±\u00a0")
+T_INTERVAL = T_INTERVAL.replace(" · sd / ", "\u00a0·\u00a0sd\u00a0/\u00a0")
 MASK_WORDS = {"soft": "soft mask", "hard": "hard mask"}
 
 
@@ -14,7 +17,7 @@ def describe(grid: Grid, mask: str | None = None) -> str:
     first = grid.results[0]
     cities = " or ".join(f"{n:,}" for n in grid.n_cities)
     parts = [
-        "toy world" if first["model"] == "toy" else printable(first["model"], 40),
+        model_name(first["model"]),
         MASK_WORDS[mask] if mask else "",
         f"mode {printable(first['mode'], 12)}, split by {printable(first['split'], 12)}",
         plural(len(grid.seeds), "seed"),
@@ -25,13 +28,14 @@ def describe(grid: Grid, mask: str | None = None) -> str:
 
 def interval_note(grid: Grid) -> str:
     """What the bands or whiskers are."""
+    of_one = "95 % bootstrap interval over cities"
     if len(grid.seeds) == 1:
-        return "Whiskers: 95 % bootstrap interval over cities (one seed)."
+        return f"Whiskers: {of_one} (one seed)."
     redraws = ", which also redraws the split of the cities," if grid.results[0]["split"] == "cities" else ""
-    return (
-        f"Bands: 95 % interval of the mean over seeds, mean ± t(n-1) · sd / √n; a seed{redraws} is a replicate, "
-        f"n = {len(grid.seeds)}. Cells with one seed have whiskers: bootstrap over cities."
-    )
+    note = f"Bands, and whiskers where a point stands alone: {T_INTERVAL}; a seed{redraws} is a replicate, "
+    note += f"n = {len(grid.seeds)}."
+    some_have_one = any(len(found) == 1 for found in grid.cells.values())
+    return note + f" Whiskers of cells with one seed: {of_one}." * some_have_one
 
 
 def by_layer(grid: Grid, target: str, mask: str, published: dict | None = None) -> Drawing:

@@ -7,7 +7,7 @@ import math
 from estimates import Estimate, Grid, over_seeds
 from imports import np
 from plots import STYLES, Drawing, Sheet, handle, integer_ticks
-from plots_scores import describe
+from plots_scores import T_INTERVAL, describe
 
 MEASURES = {
     "accuracy": "accuracy on training pairs",
@@ -24,7 +24,7 @@ def by_epoch(grid: Grid, layer: int, measure: str) -> Drawing:
     """Two panels, one per target; measure: 'accuracy' or 'loss'."""
     notes = "Means over an epoch's batches, in training: soft mask, at the temperature of each step."
     if len(grid.seeds) > 1:
-        notes += " Bands: 95 % interval of the mean over seeds, mean ± t(n-1) · sd / √n."
+        notes += f" Bands: {T_INTERVAL}."
     sheet = Sheet(
         f"Training {measure} by epoch, layer {layer}",
         describe(grid),

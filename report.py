@@ -1,13 +1,12 @@
 """The report: one page that holds all scores and figures and needs nothing else.
 
-Every text that comes from a file goes through `text`, which escapes it.  The page
+Every text that comes from a file goes through `report_tables.text`, which escapes it.  The page
 depends on the results alone, so the same results give the same page.
 """
 
 from __future__ import annotations
 
 import base64
-import html
 import json
 from collections import Counter
 from dataclasses import dataclass
@@ -15,15 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from collect import Collection
-from data.ravel_data_prep import ATTRIBUTES, other
-from estimates import BASELINES, Estimate, Grid
+from data.ravel_data_prep import ATTRIBUTES
+from estimates import BASELINES, Grid
 from featurizers import METHODS
-from plots import plural
-from plots_scores import MASK_WORDS
+from report_tables import glance, quality_table, scores, table, text
 from settings import HOME
-from training import SCORES
 
-NOTHING = "\N{EN DASH}"  # a cell that was not measured
 TOY = (
     "<strong>This is the toy world.</strong> That das beats neurons and neurons beat SAEs at layer 2 is built into it: "
     "these scores check the machinery and are no finding about real models or published SAEs."
@@ -58,24 +54,18 @@ class Shown:
     alt: str
 
 
-def text(value) -> str:
-    """Anything from outside as html: escaped, and without what utf-8 or html cannot hold."""
-    kept = "".join(c if c.isprintable() or c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
-    return html.escape(kept)
-
-
 def page(collection: Collection, grid: Grid, mask: str, shown: list[Shown], folder: Path, lacking: list[str]) -> str:
     """The whole page; folder: where the figures lie."""
     model = text(collection.model)
     sections = {}
     if grid.results:
         sections["run"] = ("What was run", _what_was_run(collection, grid))
-        sections["glance"] = ("Scores at a glance", "".join(_glance(grid, target, mask) for target in grid.targets))
+        sections["glance"] = ("Scores at a glance", "".join(glance(grid, target, mask) for target in grid.targets))
         sections["meaning"] = ("What the scores mean, and do not", MEANING)
     sections["figures"] = ("Figures", "".join(_figure(figure, folder) for figure in shown))
     if grid.results:
-        sections["scores"] = ("All scores", "".join(_scores(grid, target) for target in grid.targets))
-    sections["quality"] = ("SAE quality", _quality(collection.quality))
+        sections["scores"] = ("All scores", "".join(scores(grid, target) for target in grid.targets))
+    sections["quality"] = ("SAE quality", quality_table(collection.quality))
     sections["unmeasured"] = ("Not measured", _unmeasured(collection, grid, lacking))
     sections["settings"] = ("Settings and provenance", _settings(collection))
     links = "".join(f'<a href="#{key}">{title}</a> ' for key, (title, _) in sections.items())
@@ -148,134 +138,6 @@ def _pair_counts(grid: Grid) -> str:
     return "; ".join(parts) or "not recorded"
 
 
-# ---------------------------------------------------------------- tables
-
-
-def _table(name: str, caption: str, head: str, rows: str) -> str:
-    """A table that scrolls within its own box, under a caption that does not; name: its id on the page."""
-    return (
-        f'<p class="soft" id="{name}-caption">{caption}</p>'
-        f'<div class="scroll" tabindex="0" role="region" aria-labelledby="{name}-caption">'
-        f'<table id="{name}" aria-describedby="{name}-caption">'
-        f"<thead>{head}</thead><tbody>{rows}</tbody></table></div>\n"
-    )
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    return NOTHING if value is None else f"{value:,.{digits}f}"
-
-
-def _interval(estimate: Estimate | None) -> str:
-    return NOTHING if estimate is None or estimate.low is None else f"[{estimate.low:.3f}, {estimate.high:.3f}]"
-
-
-def _glance(grid: Grid, target: str, mask: str) -> str:
-    """Methods down, layers across."""
-    rows = ""
-    for method in (*BASELINES, *grid.methods):
-        cells = ""
-        for layer in grid.layers:
-            estimate = grid.score(target, method, layer, mask, "disentangle")
-            mark = ' class="wins"' if _wins(grid, target, method, layer, mask) else ""
-            cells += f"<td{mark}>{_number(estimate and estimate.mean, 2)}</td>"
-        if cells.replace(f"<td>{NOTHING}</td>", ""):
-            kind = ' class="beside"' if method in BASELINES else ""
-            rows += f'<tr{kind}><th scope="row">{method}</th>{cells}</tr>'
-    head = '<tr><th class="text" scope="col">layer</th>'
-    head += "".join(f'<th scope="col">{layer}</th>' for layer in grid.layers) + "</tr>"
-    caption = (
-        f"Disentangle, target {target}, {MASK_WORDS[mask]}, test pairs, mean over {plural(len(grid.seeds), 'seed')}. "
-        "Bold and underlined: the whole 95 % interval lies above both none and full."
-    )
-    return f"<h3>Target {target}</h3>" + _table(f"glance-{target}", caption, head, rows)
-
-
-def _wins(grid: Grid, target: str, method: str, layer: int, mask: str) -> bool:
-    own = grid.score(target, method, layer, mask, "disentangle")
-    beside = [grid.score(target, name, layer, mask, "disentangle") for name in BASELINES]
-    if method in BASELINES or not (own and all(beside)) or own.low is None:
-        return False
-    return own.low > max(baseline.mean for baseline in beside)
-
-
-def _scores(grid: Grid, target: str) -> str:
-    """Every score of a target, by layer."""
-    heads = "".join(f'<th colspan="4" scope="colgroup">{name} mask</th>' for name in ("hard", "soft"))
-    names = 2 * [*(f'<th scope="col">{name}</th>' for name in SCORES), '<th scope="col">95 %</th>']
-    head = f'<tr><th class="text" rowspan="2" scope="col">method</th>{heads}'
-    head += (
-        f'<th rowspan="2" scope="col">selected</th><th rowspan="2" scope="col">l0</th></tr><tr>{"".join(names)}</tr>'
-    )
-    rows = ""
-    for layer in grid.layers:
-        last = ", the last block: nothing can be learned here" if grid.is_last_block(layer) else ""
-        rows += f'<tr class="layer"><th colspan="11" class="text" scope="rowgroup">layer {layer}{last}</th></tr>'
-        for method in (*BASELINES, *grid.methods):
-            rows += _score_row(grid, target, method, layer)
-    if len(grid.seeds) > 1:
-        kind = "mean ± t(n-1) · sd / √n over seeds (it may reach past 0 or 1)"
-    else:
-        kind = "bootstrap over cities"
-    caption = f"Target {target}, other fact {other(target)}, test pairs. 95 %: interval of disentangle, {kind}. "
-    caption += f"{NOTHING}: not measured."
-    return f"<h3>Target {target}</h3>" + _table(f"scores-{target}", caption, head, rows)
-
-
-def _score_row(grid: Grid, target: str, method: str, layer: int) -> str:
-    if grid.score(target, method, layer, "hard", "disentangle") is None:
-        return ""
-    cells = ""
-    for mask in ("hard", "soft"):
-        found = [grid.score(target, method, layer, mask, name) for name in SCORES]
-        cells += "".join(f"<td>{_number(estimate.mean)}</td>" for estimate in found)
-        cells += f"<td>{_interval(found[-1])}</td>"
-    selected, of, l0 = (grid.mean(target, method, layer, key) for key in ("n_selected", "n_features", "l0"))
-    count = NOTHING if selected is None else f"{selected:,.0f}/{of:,.0f}"
-    where = f'data-target="{target}" data-layer="{layer}" data-method="{method}"'
-    kind = ' class="beside"' if method in BASELINES else ""
-    row = f'<tr{kind} {where}><th scope="row">{method}</th>{cells}<td>{count}</td><td>{_number(l0, 1)}</td></tr>'
-    spliced = [grid.reconstruction(target, method, layer, name) for name in SCORES]
-    if all(spliced):
-        three = "".join(f"<td>{_number(estimate.mean)}</td>" for estimate in spliced) + f"<td>{NOTHING}</td>"
-        row += f'<tr class="beside" {where} data-reconstruction><th scope="row">&emsp;reconstruction</th>{three}{three}'
-        row += f"<td>{NOTHING}</td><td>{_number(l0, 1)}</td></tr>"
-    return row
-
-
-def _quality(quality: dict | None) -> str:
-    if quality is None:
-        return "<p>Not measured.</p>"
-    measures = {
-        "squared_error": ("squared error", 2),
-        "explained_variance": ("explained variance", 3),
-        "cosine": ("cosine", 3),
-        "l0": ("l0", 1),
-        "dead_share": ("dead", 3),
-        "accuracy": ("accuracy", 3),
-        "ce_loss_score": ("CE score", 3),
-        "kl_div": ("KL", 3),
-    }
-    head = "<tr>" + "".join(
-        f'<th class="text" scope="col">{name}</th>' for name in ("SAE", "layer", "prompts", "at", "input")
-    )
-    head += "".join(f'<th scope="col">{name}</th>' for name, _ in measures.values()) + "</tr>"
-    rows = ""
-    for row in sorted(quality["rows"], key=lambda r: (list(METHODS).index(r["method"]), r["layer"], r["raw_residual"])):
-        for place in ("city", "all"):
-            words = (row["layer"], row["attribute"], place, "raw" if row["raw_residual"] else "centred")
-            rows += f'<tr><th scope="row">{row["method"]}</th>' + "".join(
-                f'<td class="text">{word}</td>' for word in words
-            )
-            rows += "".join(f"<td>{_number(row[place].get(key), digits)}</td>" for key, (_, digits) in measures.items())
-            rows += "</tr>"
-    caption = (
-        "How well each SAE reconstructs, and the model's accuracy with the reconstruction in place of the vector; at: "
-        "the city's position only, or all positions. CE score: 1 is no loss, 0 is as bad as ablation. dead: share of "
-        f"latents that never fired on these prompts. {NOTHING}: not measured."
-    )
-    return _table("quality-table", caption, head, rows)
-
-
 # ---------------------------------------------------------------- the rest
 
 
@@ -326,13 +188,13 @@ def _settings(collection: Collection) -> str:
             rows += f'<tr><td>{source}</td><th scope="row">{text(key)}</th><td>{text(_values(counts))}</td></tr>'
     head = "".join(f'<th class="text" scope="col">{name}</th>' for name in ("of", "setting", "value"))
     caption = "As saved with the results. null: plays no part. Where runs differ, the number of runs stands behind."
-    return _table("settings-table", caption, f"<tr>{head}</tr>", rows)
+    return table("settings-table", caption, f"<tr>{head}</tr>", rows)
 
 
 def _quality_provenance(quality: dict | None) -> list[dict]:
     if quality is None:
         return []
-    parts = [quality.get(key) for key in ("settings", "versions")]
+    parts = [quality["config"], quality.get("versions")]
     merged = {key: value for part in parts if isinstance(part, dict) for key, value in part.items()}
     return [{**merged, "commit": quality.get("commit"), "device": quality.get("device")}]
 

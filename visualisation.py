@@ -21,7 +21,7 @@ from pathlib import Path
 import command
 import report
 from banner import banner
-from collect import MASKS, PAPER_RESULTS, QUALITY_FILE, Collection, abridged, choose_folder, collect, missing
+from collect import PAPER_RESULTS, QUALITY_FILE, Collection, abridged, choose_folder, collect, missing
 from data.ravel_data_prep import ATTRIBUTES
 from estimates import Grid
 from files import write_atomically
@@ -33,6 +33,7 @@ from plots_quality import sae_quality
 from plots_scores import as_published, by_layer
 from plots_training import by_epoch, trained_layers
 from settings import HOME, Parser
+from shapes import MASKS
 
 BANNER_DPI = 200  # 1600 px: README shows it at up to 800
 
@@ -190,7 +191,7 @@ def say(text: str) -> None:
 def main(argv: list[str] | None = None) -> int:
     return command.run(
         lambda: draw_figures(read_arguments(argv)),
-        interrupted="interrupted: every figure that is there is whole; run the same command again",
+        interrupted="every figure that is there is whole; run the same command again",
     )
 
 

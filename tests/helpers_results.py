@@ -90,6 +90,7 @@ def quality_row(method: str, layer: int, attribute: str, **changes) -> dict:
 def write_quality(root: Path, rows: list, model: str = "toy") -> Path:
     path = root / model.replace("/", "--") / "sae-quality.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"format": 1, "model": model, "n_cities": 30, "rows": rows, "versions": {"torch": "2.13.0"}}
-    path.write_text(json.dumps({**content, "commit": "0123abc", "device": "cpu", "settings": {"prompt": "bare"}}))
+    config = {"format": 1, "model": model, "prompt": "bare", "n_cities": 30}
+    content = {"format": 1, "config": config, "rows": rows, "versions": {"torch": "2.13.0"}}
+    path.write_text(json.dumps({**content, "commit": "0123abc", "device": "cpu"}))
     return path

@@ -1,0 +1,143 @@
+"""The tables of the report, as html: scores at a glance, all scores, SAE quality."""
+
+from __future__ import annotations
+
+import html
+
+from data.ravel_data_prep import other
+from estimates import BASELINES, Estimate, Grid
+from featurizers import METHODS
+from plots import plural
+from plots_scores import MASK_WORDS, T_INTERVAL
+from training import SCORES
+
+NOTHING = "\N{EN DASH}"  # a cell that was not measured
+
+
+def text(value) -> str:
+    """Anything from outside as html: escaped, and without what utf-8 or html cannot hold."""
+    kept = "".join(c if c.isprintable() or c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
+    return html.escape(kept)
+
+
+def table(name: str, caption: str, head: str, rows: str) -> str:
+    """A table that scrolls within its own box, under a caption that does not; name: its id on the page."""
+    return (
+        f'<p class="soft" id="{name}-caption">{caption}</p>'
+        f'<div class="scroll" tabindex="0" role="region" aria-labelledby="{name}-caption">'
+        f'<table id="{name}" aria-describedby="{name}-caption">'
+        f"<thead>{head}</thead><tbody>{rows}</tbody></table></div>\n"
+    )
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return NOTHING if value is None else f"{value:,.{digits}f}"
+
+
+def _interval(estimate: Estimate | None) -> str:
+    return NOTHING if estimate is None or estimate.low is None else f"[{estimate.low:.3f}, {estimate.high:.3f}]"
+
+
+def glance(grid: Grid, target: str, mask: str) -> str:
+    """Methods down, layers across."""
+    rows = ""
+    for method in (*BASELINES, *grid.methods):
+        cells = ""
+        for layer in grid.layers:
+            estimate = grid.score(target, method, layer, mask, "disentangle")
+            mark = ' class="wins"' if _wins(grid, target, method, layer, mask) else ""
+            cells += f"<td{mark}>{_number(estimate and estimate.mean, 2)}</td>"
+        if cells.replace(f"<td>{NOTHING}</td>", ""):
+            kind = ' class="beside"' if method in BASELINES else ""
+            rows += f'<tr{kind}><th scope="row">{method}</th>{cells}</tr>'
+    head = '<tr><th class="text" scope="col">layer</th>'
+    head += "".join(f'<th scope="col">{layer}</th>' for layer in grid.layers) + "</tr>"
+    caption = (
+        f"Disentangle, target {target}, {MASK_WORDS[mask]}, test pairs, mean over {plural(len(grid.seeds), 'seed')}. "
+        "Bold and underlined: the whole 95 % interval lies above both none and full."
+    )
+    return f"<h3>Target {target}</h3>" + table(f"glance-{target}", caption, head, rows)
+
+
+def _wins(grid: Grid, target: str, method: str, layer: int, mask: str) -> bool:
+    own = grid.score(target, method, layer, mask, "disentangle")
+    beside = [grid.score(target, name, layer, mask, "disentangle") for name in BASELINES]
+    if method in BASELINES or not (own and all(beside)) or own.low is None:
+        return False
+    return own.low > max(baseline.mean for baseline in beside)
+
+
+def scores(grid: Grid, target: str) -> str:
+    """Every score of a target, by layer."""
+    heads = "".join(f'<th colspan="4" scope="colgroup">{name} mask</th>' for name in ("hard", "soft"))
+    names = 2 * [*(f'<th scope="col">{name}</th>' for name in SCORES), '<th scope="col">95 %</th>']
+    head = f'<tr><th class="text" rowspan="2" scope="col">method</th>{heads}'
+    head += (
+        f'<th rowspan="2" scope="col">selected</th><th rowspan="2" scope="col">l0</th></tr><tr>{"".join(names)}</tr>'
+    )
+    rows = ""
+    for layer in grid.layers:
+        last = ", the last block: nothing can be learned here" if grid.is_last_block(layer) else ""
+        rows += f'<tr class="layer"><th colspan="11" class="text" scope="rowgroup">layer {layer}{last}</th></tr>'
+        for method in (*BASELINES, *grid.methods):
+            rows += _score_row(grid, target, method, layer)
+    over_seeds = f"{T_INTERVAL}, which may reach past 0 or 1"
+    kind = over_seeds if len(grid.seeds) > 1 else "95 % bootstrap interval over cities"
+    caption = f"Target {target}, other fact {other(target)}, test pairs. Behind disentangle, its {kind}. "
+    caption += f"{NOTHING}: not measured."
+    return f"<h3>Target {target}</h3>" + table(f"scores-{target}", caption, head, rows)
+
+
+def _score_row(grid: Grid, target: str, method: str, layer: int) -> str:
+    if grid.score(target, method, layer, "hard", "disentangle") is None:
+        return ""
+    cells = ""
+    for mask in ("hard", "soft"):
+        found = [grid.score(target, method, layer, mask, name) for name in SCORES]
+        cells += "".join(f"<td>{_number(estimate.mean)}</td>" for estimate in found)
+        cells += f"<td>{_interval(found[-1])}</td>"
+    selected, of, l0 = (grid.mean(target, method, layer, key) for key in ("n_selected", "n_features", "l0"))
+    count = NOTHING if selected is None else f"{selected:,.0f}/{of:,.0f}"
+    where = f'data-target="{target}" data-layer="{layer}" data-method="{method}"'
+    kind = ' class="beside"' if method in BASELINES else ""
+    row = f'<tr{kind} {where}><th scope="row">{method}</th>{cells}<td>{count}</td><td>{_number(l0, 1)}</td></tr>'
+    spliced = [grid.reconstruction(target, method, layer, name) for name in SCORES]
+    if all(spliced):
+        three = "".join(f"<td>{_number(estimate.mean)}</td>" for estimate in spliced) + f"<td>{NOTHING}</td>"
+        row += f'<tr class="beside" {where} data-reconstruction><th scope="row">&emsp;reconstruction</th>{three}{three}'
+        row += f"<td>{NOTHING}</td><td>{_number(l0, 1)}</td></tr>"
+    return row
+
+
+def quality_table(quality: dict | None) -> str:
+    if quality is None:
+        return "<p>Not measured.</p>"
+    measures = {
+        "squared_error": ("squared error", 2),
+        "explained_variance": ("explained variance", 3),
+        "cosine": ("cosine", 3),
+        "l0": ("l0", 1),
+        "dead_share": ("dead", 3),
+        "accuracy": ("accuracy", 3),
+        "ce_loss_score": ("CE score", 3),
+        "kl_div": ("KL", 3),
+    }
+    head = "<tr>" + "".join(
+        f'<th class="text" scope="col">{name}</th>' for name in ("SAE", "layer", "prompts", "at", "input")
+    )
+    head += "".join(f'<th scope="col">{name}</th>' for name, _ in measures.values()) + "</tr>"
+    rows = ""
+    for row in sorted(quality["rows"], key=lambda r: (list(METHODS).index(r["method"]), r["layer"], r["raw_residual"])):
+        for place in ("city", "all"):
+            words = (row["layer"], row["attribute"], place, "raw" if row["raw_residual"] else "centred")
+            rows += f'<tr><th scope="row">{row["method"]}</th>' + "".join(
+                f'<td class="text">{word}</td>' for word in words
+            )
+            rows += "".join(f"<td>{_number(row[place].get(key), digits)}</td>" for key, (_, digits) in measures.items())
+            rows += "</tr>"
+    caption = (
+        "How well each SAE reconstructs, and the model's accuracy with the reconstruction in place of the vector; at: "
+        "the city's position only, or all positions. CE score: 1 is no loss, 0 is as bad as ablation. dead: share of "
+        f"latents that never fired on these prompts. {NOTHING}: not measured."
+    )
+    return table("quality-table", caption, head, rows)
