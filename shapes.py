@@ -89,6 +89,7 @@ def require(value, shape, where: str = "") -> None:
 
 
 THREE = dict.fromkeys(SCORES, is_share)
+PAIRS = {"n_cause?": is_count, "n_isolation?": is_count}
 RESULT = {
     "model": is_text,
     "target": one_of(ATTRIBUTES),
@@ -102,7 +103,7 @@ RESULT = {
     "n_selected": is_count,
     "l0?": maybe(is_amount),
     "last_block?": is_truth,
-    "test": {mask: {**THREE, "interval95?": {f"{name}?": [anything] for name in SCORES}} for mask in MASKS},
+    "test": {mask: {**THREE, **PAIRS, "interval95?": {f"{name}?": [anything] for name in SCORES}} for mask in MASKS},
     "baselines": {"none": THREE, "full": THREE},
     # A loss may be NaN or infinite (a training that diverged): that is drawn as a gap.
     "history": [{"epoch": is_count, "loss": lambda x: isinstance(x, float | int), "accuracy": is_share}],

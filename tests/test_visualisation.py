@@ -670,7 +670,7 @@ def places(content, at=()) -> list[tuple]:
     return found + [place for key, value in items for place in places(value, (*at, key))]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_mangled_json_is_never_a_traceback(tmp_path, capsys, monkeypatch, data):
     """One or two values of a sound file are replaced or left out: it is drawn or named."""
