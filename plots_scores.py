@@ -53,15 +53,15 @@ def by_layer(grid: Grid, target: str, mask: str, published: dict | None = None) 
         for method, points in published["disentangle"][target].items():
             _faint_line(ax, method, {int(layer): value for layer, value in points.items()})
     names = [*BASELINES, *grid.methods]
-    shifts = _shifts(len(names), grid.layers)
+    shifts = dict(zip(grid.methods, _shifts(len(grid.methods), grid.layers), strict=True))
     shown = []
-    for i, method in enumerate(names):
+    for method in names:
         estimates = {layer: grid.score(target, method, layer, mask, "disentangle") for layer in grid.layers}
         estimates = {layer: estimate for layer, estimate in estimates.items() if estimate}
         if not estimates:
             continue
         shown.append(method)
-        _line(ax, method, estimates, 0.0 if method in BASELINES else shifts[i])
+        _line(ax, method, estimates, shifts.get(method, 0.0))
     _dress(ax, grid.layers)
     handles = [handle(method) for method in shown]
     if published:
