@@ -19,21 +19,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import command
-import report
-from banner import banner
-from collect import PAPER_RESULTS, QUALITY_FILE, Collection, abridged, choose_folder, collect, missing
 from data.ravel_data_prep import ATTRIBUTES
-from estimates import Grid
+from drawing import report
+from drawing.banner import banner
+from drawing.canvas import Drawing, look, save
+from drawing.collect import PAPER_RESULTS, QUALITY_FILE, Collection, abridged, choose_folder, collect, missing
+from drawing.estimates import Grid
+from drawing.features import score_against_features
+from drawing.halves import cause_against_isolation
+from drawing.quality import sae_quality
+from drawing.scores import as_published, by_layer
+from drawing.shapes import MASKS
+from drawing.training import by_epoch, trained_layers
 from files import write_atomically
 from imports import UserError
-from plots import Drawing, look, save
-from plots_features import score_against_features
-from plots_halves import cause_against_isolation
-from plots_quality import sae_quality
-from plots_scores import as_published, by_layer
-from plots_training import by_epoch, trained_layers
 from settings import HOME, Parser
-from shapes import MASKS
 
 BANNER_DPI = 200  # 1600 px: README shows it at up to 800
 

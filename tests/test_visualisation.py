@@ -26,17 +26,17 @@ from matplotlib.text import Text
 from PIL import Image
 
 import visualisation
-from banner import banner
-from collect import PAPER_RESULTS, collect, missing
 from data.ravel_data_prep import ATTRIBUTES
-from estimates import Grid, over_seeds, t_quantile
+from drawing.banner import banner
+from drawing.canvas import STYLES, look
+from drawing.collect import PAPER_RESULTS, collect, missing
+from drawing.estimates import Grid, over_seeds, t_quantile
+from drawing.features import score_against_features
+from drawing.halves import cause_against_isolation
+from drawing.quality import FLOOR, sae_quality
+from drawing.scores import as_published, by_layer
+from drawing.training import by_epoch, trained_layers
 from featurizers import METHODS
-from plots import STYLES, look
-from plots_features import score_against_features
-from plots_halves import cause_against_isolation
-from plots_quality import FLOOR, sae_quality
-from plots_scores import as_published, by_layer
-from plots_training import by_epoch, trained_layers
 
 PAPER = json.loads(PAPER_RESULTS.read_text())
 GPT2 = "openai-community/gpt2"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from estimates import Grid
+from drawing.canvas import FAINT, STYLES, Drawing, Sheet, label_points
+from drawing.estimates import Grid
+from drawing.scores import describe
 from imports import np
-from plots import FAINT, STYLES, Drawing, Sheet, label_points
-from plots_scores import describe
 
 
 def score_against_features(grid: Grid, target: str, mask: str) -> Drawing | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from drawing.canvas import FAINT, STYLES, Drawing, Sheet, handle, integer_ticks, model_name
 from imports import lines, np
-from plots import FAINT, STYLES, Drawing, Sheet, handle, integer_ticks, model_name
 from saes import RELEASES
 
 PLACES = {"city": "at the city's position", "all": "at all positions"}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from estimates import BASELINES, Estimate, Grid
+from drawing.canvas import FAINT, STYLES, Drawing, Sheet, handle, integer_ticks, model_name, plural, printable
+from drawing.estimates import BASELINES, Estimate, Grid
 from imports import lines, np
-from plots import FAINT, STYLES, Drawing, Sheet, handle, integer_ticks, model_name, plural, printable
 
 # Kept on one line by spaces that do not break.
 T_INTERVAL = "95 % interval of the mean over seeds, mean ± t(n-1) · sd / √n".replace(" ± ", "\u00a0±\u00a0")

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from collect import Collection
 from data.ravel_data_prep import ATTRIBUTES
-from estimates import BASELINES, Grid
+from drawing.collect import Collection
+from drawing.estimates import BASELINES, Grid
+from drawing.report_tables import glance, quality_table, scores, table, text
 from featurizers import METHODS
-from report_tables import glance, quality_table, scores, table, text
 from settings import HOME
 
 TOY = (
@@ -81,7 +81,7 @@ def page(collection: Collection, grid: Grid, mask: str, shown: list[Shown], fold
 <title>Disentangle scores: {model}</title>
 <link rel="icon" href="data:,">
 <style>
-{(HOME / "report.css").read_text(encoding="utf-8")}</style>
+{(HOME / "drawing" / "report.css").read_text(encoding="utf-8")}</style>
 </head>
 <body>
 <header>

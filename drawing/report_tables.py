@@ -5,10 +5,10 @@ from __future__ import annotations
 import html
 
 from data.ravel_data_prep import other
-from estimates import BASELINES, Estimate, Grid
+from drawing.canvas import plural
+from drawing.estimates import BASELINES, Estimate, Grid
+from drawing.scores import MASK_WORDS, T_INTERVAL
 from featurizers import METHODS
-from plots import plural
-from plots_scores import MASK_WORDS, T_INTERVAL
 from training import SCORES
 
 NOTHING = "\N{EN DASH}"  # a cell that was not measured

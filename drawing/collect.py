@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.ravel_data_prep import ATTRIBUTES
+from drawing.shapes import MASKS, QUALITY, QUALITY_ROW, RESULT, THREE, is_share, require
 from featurizers import METHODS
 from imports import UserError
 from results import Run, Store
 from saes import RELEASES
 from settings import DEFAULT_MODEL, HOME
-from shapes import MASKS, QUALITY, QUALITY_ROW, RESULT, THREE, is_share, require
 
 PAPER_RESULTS = HOME / "data" / "paper_results.json"
 QUALITY_FILE = "sae-quality.json"

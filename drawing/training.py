@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from estimates import Estimate, Grid, over_seeds
+from drawing.canvas import STYLES, Drawing, Sheet, handle, integer_ticks
+from drawing.estimates import Estimate, Grid, over_seeds
+from drawing.scores import T_INTERVAL, describe
 from imports import np
-from plots import STYLES, Drawing, Sheet, handle, integer_ticks
-from plots_scores import T_INTERVAL, describe
 
 MEASURES = {
     "accuracy": "accuracy on training pairs",

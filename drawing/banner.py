@@ -6,8 +6,8 @@ country should change, the answer about the continent should not.
 
 from __future__ import annotations
 
+from drawing.canvas import FAINT, INK, Drawing
 from imports import figure, patches
-from plots import FAINT, INK, Drawing
 
 BASE, SOURCE, BACK = "#0072B2", "#D55E00", "#faf8f3"
 SELECTED = (1, 4, 5, 8, 10)  # of the features drawn

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from estimates import BASELINES, Grid
+from drawing.canvas import FAINT, PAPER, STYLES, Drawing, Sheet, handle
+from drawing.estimates import BASELINES, Grid
+from drawing.scores import MASK_WORDS, T_INTERVAL, describe
 from imports import lines
-from plots import FAINT, PAPER, STYLES, Drawing, Sheet, handle
-from plots_scores import MASK_WORDS, T_INTERVAL, describe
 
 IN_WORDS = {"color": FAINT, "size": 8.5, "ha": "center", "va": "center", "backgroundcolor": PAPER, "zorder": 1.5}
 SAME = 0.02  # scores nearer to each other than this cannot be told apart in a panel

@@ -1,0 +1,1 @@
+"""Drawing: result files in, figures and a report out."""
