@@ -22,6 +22,8 @@ from __future__ import annotations
 
 import argparse
 import functools
+import gzip
+import io
 import os
 import shutil
 import sys
@@ -34,7 +36,7 @@ from pathlib import Path
 
 from fetching import Item, Manifest, record_of, require_whole
 from hosts import RemoteFile, at_commit, errors_of, look
-from imports import UserError, huggingface_hub, tqdm
+from imports import UserError, hub_constants, hub_utils, huggingface_hub, tqdm
 from saes import RELEASES, locate
 from settings import DEFAULT_MODEL, HOME, Parser
 
@@ -125,9 +127,9 @@ def _sae_item(name: str, layer: int, mirror: bool, manifest: Manifest) -> Item:
 def _ask_mirror(copy: str, names: tuple[str, ...], manifest: Manifest, label: str, address: str) -> dict:
     """The mirror's files, at the commit that was its last when it was first asked for."""
     repository = "/".join(copy.partition("://")[2].split("/")[:2])
-    commit = manifest.content["revisions"].get(repository, "main")
+    commit = manifest.read()["revisions"].get(repository, "main")
     files = files_at(at_commit(copy, commit), names)
-    manifest.pin(repository, next(iter(files.values())).revision)
+    manifest.add("revisions", {repository: next(iter(files.values())).revision})
     _say(
         f"note: {label} comes from the mirror {copy}, not from Apollo's own {address}; that both hold the same "
         "weights is not verified"
@@ -156,7 +158,7 @@ class Gpt2(Item):
         shutil.rmtree(self.stage, ignore_errors=True)
         address = f"hf://{DEFAULT_MODEL}"
         with errors_of(address):
-            huggingface_hub.utils.disable_progress_bars()
+            hub_utils.disable_progress_bars()
             commit = huggingface_hub.HfApi().resolve_revision(DEFAULT_MODEL, revision="main")
             folder = Path(huggingface_hub.snapshot_download(DEFAULT_MODEL, revision=commit, allow_patterns=GPT2_FILES))
         noted = {}
@@ -169,7 +171,7 @@ class Gpt2(Item):
 
 
 def gpt2_items(_wanted: Wanted) -> Iterator[Item]:
-    cache = Path(huggingface_hub.constants.HF_HUB_CACHE)
+    cache = Path(hub_constants.HF_HUB_CACHE)
     manifest = Manifest(cache, HOME / "saved_models" / "models.json")
     path = cache / f"models--{DEFAULT_MODEL.replace('/', '--')}"
     names = tuple(f"snapshots/*/{name}" for name in GPT2_FILES)
@@ -202,7 +204,8 @@ class Ravel(Item):
         """Raises UserError if the archive is damaged or has no city table."""
         [(archive, record)] = records.items()
         try:
-            with tarfile.open(self.stage / archive) as tar:
+            content = gzip.decompress((self.stage / archive).read_bytes())  # all of it, so its check sum counts
+            with tarfile.open(fileobj=io.BytesIO(content)) as tar:
                 members = {Path(member.name).name: member for member in tar if member.isfile()}
                 names = [name for name in members if fnmatchcase(name, "ravel_city_*.json")]
                 texts = {name: tar.extractfile(members[name]).read() for name in names}

@@ -31,36 +31,43 @@ BLOCK = 2**20  # bytes read at once for a digest
 # ---------------------------------------------------------------- what is there
 
 
+@dataclass(frozen=True)
 class Manifest:
-    """What was downloaded under a folder: {"files": {path: {size, sha256, ..}}, "revisions": {repository: commit}}."""
+    """What was downloaded under a folder: {"files": {path: {size, sha256, ..}}, "revisions": {repository: commit}}.
 
-    def __init__(self, root: Path, path: Path):
-        self.root, self.path = root, path
-        self.content: dict = {"files": {}, "revisions": {}}
-        if path.exists():
-            try:
-                self.content |= json.loads(path.read_text(encoding="utf-8"))
-                digests = [record["sha256"] for record in self.content["files"].values()]
-                self.content["revisions"] = dict(self.content["revisions"])
-            except (OSError, ValueError, TypeError, KeyError, AttributeError):
-                digests = [None]
-            if not all(isinstance(digest, str) for digest in digests):
-                raise UserError(
-                    f"{path} is damaged; remove it and run the same command again (files that are there are then "
-                    "compared with their host's)"
-                )
+    It is read each time, as the items of one command share it.
+    """
+
+    root: Path
+    path: Path
+
+    def read(self) -> dict[str, dict]:
+        content: dict = {"files": {}, "revisions": {}}
+        if not self.path.exists():
+            return content
+        try:
+            content.update(json.loads(self.path.read_text(encoding="utf-8")))
+            digests = [record["sha256"] for record in content["files"].values()]
+            if all(isinstance(text, str) for text in [*digests, *content["revisions"].values()]):
+                return content
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            pass
+        raise UserError(
+            f"{self.path} is damaged; remove it and run the same command again (files that are there are then compared "
+            "with their host's)"
+        )
+
+    def add(self, section: str, entries: dict[str, object]) -> None:
+        content = self.read()
+        content[section] |= entries
+        write_json(self.path, content)
 
     def note(self, records: dict[Path, dict]) -> None:
-        self.content["files"] |= {str(path.relative_to(self.root)): record for path, record in records.items()}
-        write_json(self.path, self.content)
-
-    def pin(self, repository: str, commit: str) -> None:
-        self.content["revisions"][repository] = commit
-        write_json(self.path, self.content)
+        self.add("files", {str(path.relative_to(self.root)): record for path, record in records.items()})
 
     def has(self, path: Path) -> bool:
         """Whether a file is there as noted.  Raises UserError if it has changed since."""
-        record = self.content["files"].get(str(path.relative_to(self.root)))
+        record = self.read()["files"].get(str(path.relative_to(self.root)))
         if record is None or not path.is_file():
             return False
         found = digest_of(path, "sha256")
@@ -73,7 +80,7 @@ class Manifest:
 
     def matching(self, pattern: Path) -> list[Path]:
         wanted = str(pattern.relative_to(self.root))
-        return [self.root / name for name in self.content["files"] if fnmatch.fnmatchcase(name, wanted)]
+        return [self.root / name for name in self.read()["files"] if fnmatch.fnmatchcase(name, wanted)]
 
 
 def digest_of(path: Path, algorithm: str) -> str:

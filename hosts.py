@@ -24,7 +24,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from imports import UserError, blobfile, huggingface_hub, requests, wandb
+from imports import UserError, blobfile, hub_utils, huggingface_hub, requests, wandb
 
 CHUNK = 4 * 2**20  # bytes asked for or handed on at once
 TIMEOUT = 10  # seconds without an answer
@@ -90,7 +90,7 @@ def _explained(address: str, error: Exception) -> UserError:
     kind = type(error).__name__
     if kind == "RepositoryNotFoundError":  # the hub says 401 of what is not there
         return UserError(f"{address} is not there, or wants a login (.venv/bin/hf auth login); look for it by hand")
-    if status == 404 or isinstance(error, FileNotFoundError) or kind == "RunNotFoundError":
+    if status == 404 or type(error) is FileNotFoundError or "Could not find run" in text:
         return UserError(f"{address} is not there (404); its publisher may have moved it, look for it by hand")
     is_refused = "grant access" in text or (kind == "AuthenticationError" and "in time" not in text)
     if status in (401, 403) or is_refused:
@@ -155,7 +155,7 @@ def _hub(rest: str) -> dict[str, RemoteFile]:
             url = huggingface_hub.hf_hub_url(repository, path, revision=info.sha)
             address = f"hf://{repository}@{info.sha}/{path}"
             digest = ("sha256", sibling.lfs.sha256) if sibling.lfs else ("git", sibling.blob_id)
-            headers = huggingface_hub.utils.build_hf_headers()
+            headers = hub_utils.build_hf_headers()
             read = functools.partial(_read_http, address, lambda url=url: url, headers, None)
             files[path[len(prefix) :]] = RemoteFile(address, sibling.size, info.sha, digest, read)
     return files
@@ -168,7 +168,7 @@ def _hub(rest: str) -> dict[str, RemoteFile]:
 def _blobs():
     return blobfile.create_context(
         retry_limit=RETRIES,
-        connect_timeout=TIMEOUT // 2,
+        connect_timeout=TIMEOUT / 2,
         read_timeout=TIMEOUT,
         log_callback=lambda _line: None,
         save_access_token_to_disk=False,
