@@ -19,7 +19,7 @@ from files import file_digest, write_json
 from imports import UserError, torch, tqdm
 from models import Subject, load_subject
 from results import Run, Store, difference, provenance
-from saes import FAMILIES, RELEASES, load_sae, locate
+from saes import FAMILIES, RELEASES, is_mirror, load_sae, locate
 from settings import Settings
 from training import ENGINES, SCORES, Schedule, evaluate, train, untrained
 
@@ -91,9 +91,13 @@ class Experiment:
             if not path.exists():
                 rest = " ".join(m for m in METHODS if not METHODS[m].release)
                 raise UserError(
-                    f"there is no {release} SAE of layer {layer} at {path}; put the published file there, name "
-                    f"its folder with --saes, or leave SAEs out with --methods {rest}"
+                    f"there is no {release} SAE of layer {layer} at {path}; ./setup.sh "
+                    f"{RELEASES[release].family} downloads GPT-2 small's, --saes names another folder, and --methods "
+                    f"{rest} leaves SAEs out"
                 )
+            if is_mirror(RELEASES[release].family, path):
+                note = f"note: {release} layer {layer} is read from its mirror, {path}, not from Apollo's own run"
+                print(note, file=sys.stderr)
             found[release, layer] = path
         return found
 

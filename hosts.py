@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import functools
 import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from imports import UserError, blobfile, hub_utils, huggingface_hub, requests, wandb
+from imports import UserError, blobfile, hub_constants, hub_utils, huggingface_hub, requests, wandb
 
 CHUNK = 4 * 2**20  # bytes asked for or handed on at once
 TIMEOUT = 10  # seconds without an answer
@@ -88,6 +89,10 @@ def _explained(address: str, error: Exception) -> UserError:
     status = getattr(response, "status_code", None) or getattr(error, "response_status", None) or 0
     text = " ".join(str(error).split())
     kind = type(error).__name__
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+        return UserError(
+            f"cannot write {address} to disk: {error.strerror}; make room or rights and run the same command again"
+        )
     if kind == "RepositoryNotFoundError":  # the hub says 401 of what is not there
         return UserError(f"{address} is not there, or wants a login (.venv/bin/hf auth login); look for it by hand")
     if status == 404 or type(error) is FileNotFoundError or "Could not find run" in text:
@@ -97,7 +102,7 @@ def _explained(address: str, error: Exception) -> UserError:
         return UserError(f"{address} may not be read ({status or 'no access'}); log in at its host and try again")
     if status == 412:
         return UserError(f"{address} was changed at its host meanwhile; run the same command again")
-    if os.environ.get("HF_HUB_OFFLINE") and address.startswith("hf:"):
+    if address.startswith("hf:") and hub_constants.HF_HUB_OFFLINE:
         return UserError(f"cannot get {address}: HF_HUB_OFFLINE is set; unset it and run the same command again")
     reason = f"the host answers {status}" if status else type(error).__name__
     return Broken(f"cannot get {address} ({reason}); check the network and run the same command again")
@@ -135,6 +140,12 @@ def _web(rest: str) -> dict[str, RemoteFile]:
 # ---------------------------------------------------------------- Hugging Face
 
 
+@functools.cache
+def _repository(name: str, revision: str | None):
+    """What the hub says of all files at once: asked for once a command, not once an SAE."""
+    return huggingface_hub.HfApi().repo_info(name, revision=revision, files_metadata=True, timeout=TIMEOUT)
+
+
 def _hub(rest: str) -> dict[str, RemoteFile]:
     """Files of a folder of a model repository at one commit; sizes and digests come with one request.
 
@@ -144,9 +155,7 @@ def _hub(rest: str) -> dict[str, RemoteFile]:
     owner, name, *folder = rest.split("/")
     name, _, revision = name.partition("@")
     repository = f"{owner}/{name}"
-    info = huggingface_hub.HfApi().repo_info(
-        repository, revision=revision or None, files_metadata=True, timeout=TIMEOUT
-    )
+    info = _repository(repository, revision or None)
     prefix = "".join(f"{part}/" for part in folder)
     files = {}
     for sibling in info.siblings:

@@ -106,12 +106,14 @@ class Apollo:
 
     parts = ("encoder.0.weight", "encoder.0.bias", "decoder.weight", "decoder.bias")
 
+    ratio = 60  # latents per dimension in all runs that are mirrored
+
     def locate(self, folder: Path, layer: int, n_layers: int) -> Path:
         return folder / f"layer{layer:02d}"
 
     def read(self, path: Path, layer: int | None, raw_residual: bool) -> SparseAutoencoder:
         file = self.weights_file(path)
-        if file.suffix == ".safetensors":
+        if is_mirror("apollo", path):
             return self._read_mirror(file, layer, raw_residual)
         content = read_torch(file)
         hooks = {key[: -len(part) - 1] for part in self.parts for key in content if str(key).endswith("." + part)}
@@ -171,9 +173,9 @@ class Apollo:
                 f"{file.parent} is an SAE at {hook}, not of layer {layer if layer is not None else 'L'}; put the right "
                 "folder there"
             )
-        plain = {"architecture": "standard", "activation_fn_str": "relu", "normalize_activations": "none"}
-        for key, value in plain.items():
-            if config.get(key) not in (None, value):
+        plain = {"architecture": "standard", "activation_fn": "relu", "activation_fn_str": "relu"}
+        for key, value in (plain | {"normalize_activations": "none"}).items():
+            if config.get(key) not in (None, False, value):
                 raise UserError(f"{file.parent}/cfg.json says {key} {config[key]!r}; an apollo SAE has {value!r}")
         if raw_residual:
             raise UserError(
@@ -182,6 +184,12 @@ class Apollo:
             )
         content = read_safetensors(file)
         _require_keys(content, Bloom.keys, "apollo", file)
+        n_latents, width = content["b_enc"].numel(), content["b_dec"].numel()
+        if n_latents != self.ratio * width:  # Bloom's SAEs differ in nothing else
+            raise UserError(
+                f"{file} has {n_latents} latents for vectors of width {width}, Apollo's have {self.ratio * width}; "
+                "it is another family's, put the right folder there"
+            )
         return SparseAutoencoder(
             *("apollo", told, str(file)),
             **{key: content[key] for key in ("W_enc", "b_enc", "b_dec")},
@@ -317,6 +325,11 @@ def _transposed(weight: torch.Tensor) -> torch.Tensor:
     return weight.T if weight.ndim == 2 else weight  # other shapes are refused in load_sae
 
 
+def is_mirror(family: str, path: Path) -> bool:
+    """Whether an SAE is a copy in SAELens's layout, not its publisher's own file."""
+    return family == "apollo" and path.is_dir() and FAMILIES[family].weights_file(path).suffix == ".safetensors"
+
+
 def _unit_rows(content: dict, file: Path, margin: float = 1e-3) -> torch.Tensor:
     """W_dec [n_latents, d_model] with rows of length 1, by the norms stored beside it if there are any.
 
@@ -385,7 +398,10 @@ def load_sae(
         raise UserError(f"unknown SAE family {family!r}; known are {', '.join(FAMILIES)}")
     path = Path(path)
     if not path.exists():
-        raise UserError(f"there is no {family} SAE at {path}; download it there, or name its folder with --saes")
+        raise UserError(
+            f"there is no {family} SAE at {path}; ./setup.sh {family} downloads GPT-2 small's, or name its folder with "
+            "--saes"
+        )
     sae = FAMILIES[family].read(path, layer, raw_residual)
     if sae.layer is not None and sae.layer < 0:
         raise UserError(f"{sae.path} reads the embeddings, before block 0; name an SAE of a block's output")

@@ -118,6 +118,7 @@ def go_to(monkeypatch, url: str) -> None:
     monkeypatch.setenv("WANDB_BASE_URL", url)
     product_hosts._blobs.cache_clear()
     product_hosts._wandb_api.cache_clear()
+    product_hosts._repository.cache_clear()
 
 
 @pytest.fixture
@@ -135,6 +136,7 @@ def manifest(home: Path) -> dict:
 
 def run(capsys, *argv: str) -> str:
     """Download, see that it worked, and return what was said."""
+    product_hosts._repository.cache_clear()  # each command asks anew
     code = download.main(list(argv))
     out, err = capsys.readouterr()
     assert code == 0, err
@@ -144,6 +146,7 @@ def run(capsys, *argv: str) -> str:
 
 def fails(capsys, *argv: str) -> str:
     """Download, see that it ends with one line, and return that."""
+    product_hosts._repository.cache_clear()  # each command asks anew
     code = download.main(list(argv))
     out, err = capsys.readouterr()
     assert (code, out) == (2, ""), err
@@ -440,12 +443,12 @@ def test_a_key_that_wandb_refuses_is_said_so(home, capsys, server, account):
 
 
 def mirror_files(layer: int, **config) -> dict[str, bytes]:
-    """An SAE of width 3 with 2 latents in SAELens's layout; its decoder's rows have length 1."""
+    """An SAE of width 3 with 180 latents in SAELens's layout; its decoder's rows have length 1."""
     tensors = {
-        "W_enc": torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]),
-        "b_enc": torch.tensor([0.5, 1.0]),
-        "W_dec": torch.tensor([[0.6, 0.0, 0.8], [0.0, 1.0, 0.0]]),
-        "b_dec": torch.tensor([1.0, -1.0, 0.5]),
+        "W_enc": torch.ones(3, 180),
+        "b_enc": torch.zeros(180),
+        "W_dec": torch.eye(3).repeat(60, 1),
+        "b_dec": torch.zeros(3),
     }
     about = {"hook_point": f"blocks.{layer + 1}.hook_resid_pre", "apply_b_dec_to_input": False} | config
     return {
