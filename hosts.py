@@ -104,7 +104,11 @@ def _explained(address: str, error: Exception) -> UserError:
         return UserError(f"{address} was changed at its host meanwhile; run the same command again")
     if address.startswith("hf:") and hub_constants.HF_HUB_OFFLINE:
         return UserError(f"cannot get {address}: HF_HUB_OFFLINE is set; unset it and run the same command again")
-    reason = f"the host answers {status}" if status else type(error).__name__
+    while error.__cause__ or error.__context__:  # libraries wrap what the network said
+        error = error.__cause__ or error.__context__
+    told = str(getattr(error, "strerror", None) or getattr(error, "message", None) or error)
+    told = " ".join(told.split()).rpartition(": ")[2][:100]
+    reason = f"the host answers {status}" if status else told or type(error).__name__
     return Broken(f"cannot get {address} ({reason}); check the network and run the same command again")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import hashlib
 import json
 import sys
@@ -208,7 +209,7 @@ def _handler(hosts: Hosts):
             etag = f'"{_sha256(content)[:16]}"'
             if self.headers.get("If-Match") not in (None, etag):
                 return self.send(412, x_ms_error_code="ConditionNotMet")
-            md5 = base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
+            md5 = _md5(content)
             return self.content(content, ETag=etag, Last_Modified=DATE, x_ms_creation_time=DATE, Content_MD5=md5)
 
         # ------------------------------------------------------------ wandb
@@ -237,7 +238,7 @@ def _handler(hosts: Hosts):
 
         def wandb_node(self, given: dict, name: str, content: bytes) -> dict:
             url = f"{hosts.url}/files/{given['entity']}/{given['project']}/{given['name']}/{name}"
-            md5 = base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
+            md5 = _md5(content)
             about = {"id": name, "name": name, "sizeBytes": str(hosts.sizes.get(content, len(content))), "md5": md5}
             return about | {"url": url, "directUrl": url, "mimetype": "", "updatedAt": None}
 
@@ -258,6 +259,12 @@ def _is_lfs(path: str) -> bool:
     return path.endswith(".safetensors")
 
 
+@functools.cache
+def _md5(content: bytes) -> str:
+    return base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
+
+
+@functools.cache
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
