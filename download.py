@@ -1,12 +1,13 @@
-"""Download what the experiment reads: RAVEL's cities, GPT-2 small, and the published SAEs.
+"""Download RAVEL's cities, GPT-2 small and the published SAEs.
 
-    ./setup.sh openai bloom             both families, all layers
-    ./setup.sh apollo --layers 1 5      two layers of the end-to-end SAEs
-    ./setup.sh apollo --mirror          their copies on the Hugging Face hub; needs no account
-    ./setup.sh all                      everything
+    ./setup.sh openai bloom           both families, all layers
+    ./setup.sh apollo --layers 1 5    two layers of the end-to-end SAEs
+    ./setup.sh apollo --mirror        copies on the Hugging Face hub; no account
+    ./setup.sh all                    everything
 
-What is there is skipped; after a break the same command goes on from the bytes that are
-there. SAEs land in saved_models/saes, GPT-2 in the Hugging Face cache, RAVEL in data/ravel.
+What is there is skipped; after a break the same command goes on from the
+bytes that are there. SAEs land in saved_models/saes, GPT-2 in the Hugging
+Face cache, RAVEL in data/ravel.
 """
 
 # What is pinned: Bloom's SAEs and RAVEL's archive to a commit; GPT-2's weights to their sha256, at
@@ -45,6 +46,7 @@ N_LAYERS = 12  # of GPT-2 small
 # https://github.com/explanare/ravel
 RAVEL = "https://raw.githubusercontent.com/explanare/ravel/09a36919cf02f27d75c5702d09d201bc2e9237d9/data.tgz"
 RAVEL_CITIES = "ravel_city_entity_attributes.json"
+RAVEL_SHA256 = "c3568f424f4c4349b85404be17f7671c36fd54945f4759ae533079cba9cd54fd"  # of the copy this was built with
 # Of https://huggingface.co/openai-community/gpt2
 GPT2_SHA256 = "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707"  # of model.safetensors
 GPT2_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
@@ -219,7 +221,10 @@ class Ravel(Item):
         for name, text in texts.items():
             (self.stage / name).write_bytes(text)
         about = (record["address"], record["revision"])
-        return super().finish({name: record_of(self.stage / name, *about) for name in texts})
+        records = {name: record_of(self.stage / name, *about) for name in texts}
+        if (found := records[RAVEL_CITIES]["sha256"]) != RAVEL_SHA256:
+            _say(f"note: {RAVEL_CITIES} is another version than this was built with: sha256 {found[:16]}")
+        return super().finish(records)
 
 
 def ravel_items(_wanted: Wanted) -> Iterator[Item]:
@@ -268,7 +273,7 @@ def read_arguments(argv: list[str] | None) -> tuple[list[str], Wanted]:
     words = [word for word in SOURCES if word in args.words or "all" in args.words]
     for text in args.layers or ():
         if not (text.isdecimal() and int(text) < N_LAYERS):
-            raise UserError(f"--layers {text}: GPT-2 small has the layers 0 to {N_LAYERS - 1}; as in --layers 1 5 9")
+            raise UserError(f"--layers {text}: layers are 0 to {N_LAYERS - 1}, as in openai --layers 1 5 9")
     if args.layers and not any(SOURCES[word].has_layers for word in words):
         raise UserError(f"--layers is for SAEs, and {' '.join(words)} has none; leave it out")
     if args.mirror and "apollo" not in words:
@@ -313,7 +318,7 @@ def _gb(size: int) -> str:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+    tqdm.tqdm.write(line, file=sys.stderr)  # above a progress bar
 
 
 def main(argv: list[str] | None = None) -> int:

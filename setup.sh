@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
-# Make a virtual environment inside this checkout, install the packages, and download.
+# Make a virtual environment in this checkout, install the packages, download.
 #
-#   ./setup.sh                     what the scripts need (requirements.txt)
-#   ./setup.sh tests               that and what the tests need (requirements-test.txt)
-#   ./setup.sh data                also RAVEL's city files, to data/ravel
-#   ./setup.sh model               also GPT-2 small, to the Hugging Face cache
-#   ./setup.sh openai              also OpenAI's SAEs, to saved_models/saes; likewise apollo, bloom
-#   ./setup.sh all                 also all of these
-#   ./setup.sh apollo --mirror     Apollo's SAEs from the Hugging Face hub, without an account
+#   ./setup.sh                   what the scripts need (requirements.txt)
+#   ./setup.sh tests             that and what the tests need
+#   ./setup.sh data              also RAVEL's city files, to data/ravel
+#   ./setup.sh model             also GPT-2 small, to the Hugging Face cache
+#   ./setup.sh openai            also OpenAI's SAEs, to saved_models/saes;
+#                                likewise bloom, apollo
+#   ./setup.sh all               also all of these
 #   ./setup.sh openai --layers 1 5
+#   ./setup.sh apollo --mirror   from the Hugging Face hub, without an account
 #
-# Words may be combined. Downloads go on after a break and are checked; what is there is
-# skipped. Needs python >= 3.11. Touches nothing outside this folder, but for GPT-2 in the
-# cache; may be run twice.
+# Words may be combined. Downloads go on after a break and are checked; what is
+# there is skipped. Needs python >= 3.11. Touches nothing outside this folder,
+# but for GPT-2 in its cache; may be run twice.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 venv=$here/.venv

@@ -46,6 +46,7 @@ class Hosts:
         self.status: dict[str, int] = {}  # a part of a path -> what to answer instead
         self.wrong: dict[bytes, bytes] = {}  # content -> what is sent in its place
         self.sizes: dict[bytes, int] = {}  # content -> the size that is told of it
+        self.moved: dict[str, str] = {}  # a part of a path -> what it is called now
         self.ignores_ranges = False
         self.requests: list[tuple[str, str, str | None]] = []  # method, path, range
         self.served: Counter = Counter()  # content -> bytes sent of it
@@ -93,6 +94,9 @@ def _handler(hosts: Hosts):
             split = urlsplit(self.path)
             path, query = unquote(split.path), parse_qs(split.query)
             hosts.requests.append((self.command, self.path, self.headers.get("Range")))
+            for old, new in hosts.moved.items():
+                if old in self.path:
+                    return self.send(307, Location=self.path.replace(old, new))
             for part, status in hosts.status.items():
                 if part in self.path:
                     return self.send(status, b'{"error": "as asked for by the test"}')

@@ -21,6 +21,7 @@ from collections import namedtuple
 from pathlib import Path
 
 import blobfile
+import huggingface_hub
 import pytest
 import requests
 import torch
@@ -308,6 +309,12 @@ def test_no_access_is_said_so(home, capsys, kind, content, server):
     assert not place(home, kind).exists()
 
 
+def test_a_host_in_trouble_is_said_so(home, capsys, kind, content, server):
+    server.status |= {"restype=container": 503, "/resolve/": 503, "/files/": 503}
+    require_words(fails(capsys, *kind.words), ["the host answers 503", "again"])
+    assert not place(home, kind).exists()
+
+
 def test_no_network_is_said_so_in_half_a_minute(home, capsys, kind, content, server, monkeypatch):
     monkeypatch.setattr(hub_constants, "ENDPOINT", "http://127.0.0.1:9")
     go_to(monkeypatch, "http://127.0.0.1:9")
@@ -482,6 +489,16 @@ def test_the_mirror_is_named_as_such(home, capsys, server):
     assert load_sae("apollo", locate("apollo-e2e+ds", saes(home), 5, 12), 5).path.endswith("sae_weights.safetensors")
 
 
+def test_a_renamed_owner_is_followed(home, capsys, server):
+    """The hub leads on from an old name; neuronpedia's may be one."""
+    publish_mirrors(server)
+    repository = "neuronpedia/gpt2-small__res_sle-ajt"
+    server.repositories["neuronpedia-org/gpt2-small__res_sle-ajt"] = server.repositories.pop(repository)
+    server.moved["/neuronpedia/gpt2-small__res_sle-ajt/"] = "/neuronpedia-org/gpt2-small__res_sle-ajt/"
+    run(capsys, "apollo", "--mirror", "--layers", "5")
+    assert (saes(home) / "apollo-e2e" / "layer05" / "sae_weights.safetensors").exists()
+
+
 def test_the_mirrors_commit_is_the_one_first_seen(home, capsys, server):
     publish_mirrors(server)
     run(capsys, "apollo", "--mirror", "--layers", "1")
@@ -561,6 +578,22 @@ def test_gpt2_that_was_in_the_cache_is_not_fetched_again(home, capsys, server, m
     assert server.served[weights] == 0
 
 
+def test_a_disk_that_fills_up_in_the_hubs_hands(home, capsys, server, monkeypatch):
+    publish_gpt2(server, monkeypatch, some_bytes(2))
+
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", full)
+    require_words(fails(capsys, "model"), ["cannot write", "No space left on device", "make room"])
+
+
+def test_hf_hub_offline_is_named(home, capsys, server, monkeypatch):
+    publish_gpt2(server, monkeypatch, some_bytes(2))
+    monkeypatch.setattr(hub_constants, "HF_HUB_OFFLINE", True)
+    require_words(fails(capsys, "model"), [GPT2, "HF_HUB_OFFLINE is set", "unset it"])
+
+
 def test_other_weights_under_gpt2s_name_are_refused(home, capsys, server, monkeypatch):
     publish_gpt2(server, monkeypatch, some_bytes(2))
     monkeypatch.setattr(download, "GPT2_SHA256", "0" * 64)
@@ -589,7 +622,7 @@ def test_ravels_city_files_are_taken_out_of_their_archive(home, capsys, server):
     packed = archive(files | {"data/ravel_verb_entity_attributes.json": b"{}", "data/noise": some_bytes(1)})
     server.raw[RAVEL_PATH] = packed
     server.cuts[packed] = [len(packed), 800]  # the first request asks for its size alone
-    run(capsys, "data")
+    assert "another version" in run(capsys, "data")
     folder = home / "data" / "ravel"
     assert {path.name for path in folder.iterdir()} == {"manifest.json", cities, splits}
     assert [city.country for city in read_cities(folder / "ravel_city_entity_attributes.json")] == ["France"]
@@ -705,6 +738,7 @@ def test_help_loads_no_library(home, server):
     assert out.endswith("loaded:\n")
     for word in ("data", "model", "openai", "bloom", "apollo", "all", "--layers", "--mirror"):
         assert f"\n  {word} " in out
+    assert max(map(len, out.splitlines())) <= 80
 
 
 def test_a_process_of_its_own_needs_no_torch(home, server, monkeypatch):

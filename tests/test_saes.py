@@ -26,6 +26,7 @@ from saes import (
     RELEASES,
     SparseAutoencoder,
     hook_point,
+    is_mirror,
     layer_of_hook_point,
     load_sae,
     locate,
@@ -484,6 +485,7 @@ def mirror_decoder() -> torch.Tensor:
 #   x_hat = 1.5 (0.6, 0, 0.8) + (1, -1, 0.5) + m = (2.9, 0, 2.7)
 def test_apollos_mirror_is_read_as_saelens_does(tmp_path):
     sae = load_sae("apollo", mirror_folder(tmp_path / "layer05"), 5)
+    assert is_mirror("apollo", tmp_path / "layer05")
     assert (sae.layer, sae.n_latents, sae.d_model) == (5, 180, 3)
     latents, context = sae.encode(tensor(3.0, 0.0, 0.0))
     assert_near(latents[:2], 1.5, 0.0)
@@ -541,6 +543,7 @@ def test_apollos_mirror_needs_its_settings(tmp_path):
 def test_apollos_own_run_goes_before_its_mirror(tmp_path):
     folder = apollo_folder(mirror_folder(tmp_path / "layer05"))
     assert load_sae("apollo", folder).path.endswith("samples_400000.pt")
+    assert not is_mirror("apollo", folder)
 
 
 # ---------------------------------------------------------------- errors
