@@ -88,7 +88,11 @@ def sae_items(*releases: str) -> Callable[[Wanted], Iterator[Item]]:
         manifest = Manifest(root, root / "manifest.json")
         for name in releases:
             for layer in _layers_of(name, wanted):
-                yield _sae_item(name, layer, wanted.mirror, manifest)
+                mirror = wanted.mirror and bool(RELEASES[name].mirror)
+                if mirror and any(locate(name, root, layer, N_LAYERS).glob("samples_*.pt")):
+                    _say(f"note: {name} layer {layer}: Apollo's own run is here and goes before its mirror")
+                else:
+                    yield _sae_item(name, layer, mirror, manifest)
 
     return items
 
@@ -115,7 +119,7 @@ def _sae_item(name: str, layer: int, mirror: bool, manifest: Manifest) -> Item:
     label = f"{name} layer {layer}"
     path = locate(name, manifest.root, layer, N_LAYERS)
     address = release.address_of(layer, N_LAYERS)
-    if mirror and release.mirror and not any(path.glob("samples_*.pt")):  # which would be read, not the mirror
+    if mirror:
         copy = release.address_of(layer, N_LAYERS, mirror=True)
         names = SAE_FILES["apollo's mirror"]
         ask = functools.partial(_ask_mirror, copy, names, manifest, label, address)

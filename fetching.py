@@ -102,6 +102,9 @@ def fetch(remote: RemoteFile, path: Path) -> dict:
 
     Raises UserError; what has arrived is kept unless it is wrong.
     """
+    if path.exists():
+        with contextlib.suppress(UserError):
+            require_whole(remote, path)  # which removes what is of an older version
     if not path.exists():
         part = part_of(remote, path)
         with _writing(part) as file, _bar(remote, path, file.tell()) as bar:

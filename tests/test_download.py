@@ -409,6 +409,18 @@ def test_bytes_of_an_older_version_are_not_continued(home, capsys, kind, content
     assert not list(home.rglob("*.part"))
 
 
+def test_a_small_file_of_an_older_version_is_not_kept(home, capsys, server, account, monkeypatch):
+    monkeypatch.setattr(fetching, "TRIES", 1)
+    content = some_bytes(5)
+    Apollo().publish(server, content)
+    server.cuts[content] = [3000]
+    fails(capsys, *Apollo.words)  # by then its settings have arrived
+    server.runs["sparsify/gpt2/tvj2owza"]["final_config.yaml"] = b"saes: {new: true}"
+    run(capsys, *Apollo.words)
+    assert (saes(home) / "apollo-e2e" / "layer05" / "final_config.yaml").read_bytes() == b"saes: {new: true}"
+    assert server.served[content] == len(content)
+
+
 def test_a_server_without_ranges_is_read_from_the_start(home, capsys, server, monkeypatch):
     content = some_bytes(5)
     Bloom().publish(server, content)
@@ -517,7 +529,7 @@ def test_apollos_own_run_is_read_before_its_mirror(home, capsys, server, account
     folder = saes(home) / "apollo-e2e" / "layer05"
     assert FAMILIES["apollo"].weights_file(folder) == folder / "samples_400000.pt"
     server.requests.clear()
-    run(capsys, "apollo", "--mirror", "--layers", "5")  # it would not be read
+    assert "goes before its mirror" in run(capsys, "apollo", "--mirror", "--layers", "5")
     assert server.requests == []
 
 
