@@ -169,7 +169,7 @@ class Gpt2(Item):
             folder = Path(huggingface_hub.snapshot_download(DEFAULT_MODEL, revision=commit, allow_patterns=GPT2_FILES))
         noted = {}
         for name, remote in files_at(at_commit(address, commit.resolved), GPT2_FILES).items():
-            require_whole(remote, folder / name, keep=True)
+            require_whole(remote, (folder / name).resolve())  # else the hub would link the same blob again
             noted[self.path / "snapshots" / folder.name / name] = record_of(
                 folder / name, remote.address, remote.revision
             )

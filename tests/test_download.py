@@ -569,6 +569,17 @@ def test_gpt2_lands_in_the_cache(home, capsys, server, monkeypatch):
     require_words(fails(capsys, "model"), ["model.safetensors", "has changed", sha256(b"other")[:16]])
 
 
+def test_a_wrong_small_file_does_not_stay_in_the_cache(home, capsys, server, monkeypatch):
+    files = publish_gpt2(server, monkeypatch, some_bytes(2))
+    good = files["tokenizer.json"]
+    server.wrong[good] = good[::-1]
+    require_words(fails(capsys, "model"), ["tokenizer.json", "git", "removed", "again"])
+    assert not (home / "saved_models" / "models.json").exists()
+    del server.wrong[good]
+    run(capsys, "model")
+    assert cached("tokenizer.json").read_bytes() == good
+
+
 def test_gpt2_goes_on_after_a_break(home, capsys, server, monkeypatch):
     monkeypatch.setattr(fetching, "TRIES", 1)
     weights = some_bytes(2)
