@@ -130,7 +130,10 @@ def _handler(hosts: Hosts):
 
         def plain(self, content: bytes) -> None:
             """Such hosts compress for who takes it, and then tell no size and give no ranges."""
-            return self.send(406) if "gzip" in self.headers["Accept-Encoding"] else self.content(content)
+            compressed = (
+                "gzip" in self.headers["Accept-Encoding"] and "/cdn/" not in self.path
+            )  # which the hub's own takes
+            return self.send(406) if compressed else self.content(content)
 
         def content(self, content: bytes, **headers) -> None:
             """Send bytes, from the range that was asked for, as wrong as the test wants them."""
