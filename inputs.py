@@ -13,7 +13,7 @@ from featurizers import METHODS
 from files import file_digest
 from imports import UserError, torch, tqdm
 from models import Subject, load_config, load_subject
-from saes import FAMILIES, RELEASES, load_sae, locate
+from saes import FAMILIES, RELEASES, is_mirror, load_sae, locate
 from settings import DEFAULT_MODEL, InputSettings
 
 GPT2_SMALL_DEPTH = 12
@@ -82,9 +82,12 @@ def _locate_saes(settings: InputSettings, needed: list[tuple[str, int]], n_layer
         if not path.exists():
             rest = " ".join(m for m in METHODS if not METHODS[m].release)
             raise UserError(
-                f"there is no {release} SAE of layer {layer} at {path}; put the published file there, name "
-                f"its folder with --saes, or leave SAEs out with --methods {rest}"
+                f"there is no {release} SAE of layer {layer} at {path}; ./setup.sh {RELEASES[release].family} "
+                f"downloads GPT-2 small's, --saes names another folder, and --methods {rest} leaves SAEs out"
             )
+        if is_mirror(RELEASES[release].family, path):
+            note = f"note: {release} layer {layer} is read from its mirror, {path}, not from Apollo's own run"
+            print(note, file=sys.stderr)
         found[release, layer] = path
     return found
 

@@ -99,15 +99,22 @@ class Apollo:
     """End-to-end SAEs on the mean-centred residual, decoder columns normalised in the forward pass.
 
     Source: https://github.com/ApolloResearch/e2e_sae, e2e_sae/models/sparsifiers.py.
+
+    A folder holds Apollo's own run (samples_N.pt) or, without one, the mirror of it in
+    SAELens's layout (cfg.json, sae_weights.safetensors).
     """
 
     parts = ("encoder.0.weight", "encoder.0.bias", "decoder.weight", "decoder.bias")
+
+    ratio = 60  # latents per dimension in all runs that are mirrored
 
     def locate(self, folder: Path, layer: int, n_layers: int) -> Path:
         return folder / f"layer{layer:02d}"
 
     def read(self, path: Path, layer: int | None, raw_residual: bool) -> SparseAutoencoder:
         file = self.weights_file(path)
+        if is_mirror("apollo", path):
+            return self._read_mirror(file, layer, raw_residual)
         content = read_torch(file)
         hooks = {key[: -len(part) - 1] for part in self.parts for key in content if str(key).endswith("." + part)}
         at = {layer_of_hook_point(hook): hook for hook in hooks}
@@ -141,12 +148,55 @@ class Apollo:
         if not path.is_dir():
             return path
         steps = {int(m[1]): p for p in path.glob("samples_*.pt") if (m := re.fullmatch(r"samples_(\d+)\.pt", p.name))}
+        mirror = path / "sae_weights.safetensors"
+        if not steps and mirror.exists():
+            return mirror
         if not steps:
-            raise UserError(f"{path} has no samples_N.pt; download Apollo's run into it")
+            raise UserError(f"{path} has no samples_N.pt; ./setup.sh apollo downloads Apollo's run into it")
         config = path / "final_config.yaml"
         if config.exists() and not isinstance(read_config(config).get("saes"), dict):
             raise UserError(f"{config} has no section saes; download Apollo's run again")
         return steps[max(steps)]
+
+    def _read_mirror(self, file: Path, layer: int | None, raw_residual: bool) -> SparseAutoencoder:
+        """The same SAE in SAELens's layout: W_dec [n_latents, d_model], its rows already of length 1.
+
+        What a file leaves out of cfg.json is as SAELens's own loader takes it (SAELens 6,
+        sae_lens/loading/pretrained_sae_loaders.py).  Raises UserError if the rows of W_dec
+        are not of length 1, neither as stored nor with the norms stored beside them.
+        """
+        config = read_config(file.parent / "cfg.json")
+        hook = str(config.get("hook_name") or config.get("hook_point") or "no hook point")
+        told = layer_of_hook_point(hook)
+        if told is None or layer not in (None, told):
+            raise UserError(
+                f"{file.parent} is an SAE at {hook}, not of layer {layer if layer is not None else 'L'}; put the right "
+                "folder there"
+            )
+        plain = {"architecture": "standard", "activation_fn": "relu", "activation_fn_str": "relu"}
+        for key, value in (plain | {"normalize_activations": "none"}).items():
+            if config.get(key) not in (None, False, value):
+                raise UserError(f"{file.parent}/cfg.json says {key} {config[key]!r}; an apollo SAE has {value!r}")
+        if raw_residual:
+            raise UserError(
+                f"{file} is the mirror, which does not have the decoder as Apollo stored it; leave out --raw-residual, "
+                "or get Apollo's run with ./setup.sh apollo"
+            )
+        content = read_safetensors(file)
+        _require_keys(content, Bloom.keys, "apollo", file)
+        n_latents, width = content["b_enc"].numel(), content["b_dec"].numel()
+        if n_latents != self.ratio * width:  # Bloom's SAEs differ in nothing else
+            raise UserError(
+                f"{file} has {n_latents} latents for vectors of width {width}, Apollo's have {self.ratio * width}; "
+                "it is another family's, put the right folder there"
+            )
+        return SparseAutoencoder(
+            *("apollo", told, str(file)),
+            **{key: content[key] for key in ("W_enc", "b_enc", "b_dec")},
+            W_dec=_unit_rows(content, file),
+            subtract_b_dec=bool(config.get("apply_b_dec_to_input", True)),
+            centred=True,
+        )
 
     def write(self, path: Path, sae: SparseAutoencoder, n_layers: int) -> None:
         path.mkdir(parents=True, exist_ok=True)
@@ -214,17 +264,55 @@ FAMILIES = {"openai": OpenAI(), "apollo": Apollo(), "bloom": Bloom()}
 
 @dataclass(frozen=True)
 class Release:
-    """A set of published SAEs, one per layer: its family, and the layers there are for GPT-2 small."""
+    """A set of published SAEs, one per layer: its family, the layers there are for GPT-2 small, and where.
+
+    address: of one SAE; {layer}, {hook} (its hook point) and {run} (one of `runs`) are filled in.
+    mirror: of the same, where one is known to hold the same run: for the layers in `mirrored`.
+    """
 
     family: str
     layers: tuple[int, ...]
+    address: str
+    runs: tuple[str, ...] = ()  # of Weights & Biases, one per layer
+    mirror: str = ""
+    mirrored: tuple[int, ...] = ()
+
+    def address_of(self, layer: int, n_layers: int, mirror: bool = False) -> str:
+        run = self.runs[self.layers.index(layer)] if self.runs else ""
+        pattern = self.mirror if mirror else self.address
+        return pattern.format(layer=layer, next=layer + 1, hook=hook_point(layer, n_layers), run=run)
 
 
+# The runs of Apollo are those of Chaudhary & Geiger 2024.  The mirrors are named after "similar L0";
+# by the tables of Apollo's own analysis (e2e_sae/scripts/analysis/utils.py, SIMILAR_L0_RUNS) that is
+# the same run at layers 1 and 5 and another at layer 9 (8crnit9h, cvj5um2h).
 RELEASES = {
-    "openai": Release("openai", tuple(range(12))),
-    "apollo-e2e": Release("apollo", (1, 5, 9)),
-    "apollo-e2e+ds": Release("apollo", (1, 5, 9)),
-    "bloom": Release("bloom", tuple(range(12))),
+    "openai": Release(
+        "openai",
+        tuple(range(12)),
+        "az://openaipublic/sparse-autoencoder/gpt2-small/resid_post_mlp_v5_32k/autoencoders/{layer}.pt",
+    ),
+    "apollo-e2e": Release(
+        "apollo",
+        (1, 5, 9),
+        "wandb://sparsify/gpt2/{run}",
+        runs=("bst0prdd", "tvj2owza", "vnfh4vpi"),
+        mirror="hf://neuronpedia/gpt2-small__res_sle-ajt/{next}-res_sle-ajt",
+        mirrored=(1, 5),
+    ),
+    "apollo-e2e+ds": Release(
+        "apollo",
+        (1, 5, 9),
+        "wandb://sparsify/gpt2/{run}",
+        runs=("e26jflpq", "2lzle2f0", "u50mksr8"),
+        mirror="hf://neuronpedia/gpt2-small__res_slefr-ajt/{next}-res_slefr-ajt",
+        mirrored=(1, 5),
+    ),
+    "bloom": Release(
+        "bloom",
+        tuple(range(12)),
+        "hf://jbloom/GPT2-Small-SAEs-Reformatted@57d08a4fd333fbf18caf3fbea63ceeb88e2f50d9/{hook}",
+    ),
 }
 
 
@@ -235,6 +323,37 @@ def locate(release: str, root: str | Path, layer: int, n_layers: int) -> Path:
 
 def _transposed(weight: torch.Tensor) -> torch.Tensor:
     return weight.T if weight.ndim == 2 else weight  # other shapes are refused in load_sae
+
+
+def is_mirror(family: str, path: Path) -> bool:
+    """Whether an SAE is a copy in SAELens's layout, not its publisher's own file."""
+    return family == "apollo" and path.is_dir() and FAMILIES[family].weights_file(path).suffix == ".safetensors"
+
+
+def _unit_rows(content: dict, file: Path, margin: float = 1e-3) -> torch.Tensor:
+    """W_dec [n_latents, d_model] with rows of length 1, by the norms stored beside it if there are any.
+
+    scaling_factor: SAELens's factor on each latent before decoding.  decoder_norm: what
+    the rows still have to be divided by.
+    """
+    decoder = content["W_dec"]
+    if decoder.ndim != 2 or not decoder.is_floating_point():
+        return decoder  # refused in load_sae
+    decoder = decoder.float()
+    for key, power in (("scaling_factor", 1), ("finetuning_scaling_factor", 1), ("decoder_norm", -1)):
+        norms = content.get(key)
+        if norms is None:
+            continue
+        if norms.shape != decoder.shape[:1]:
+            raise UserError(f"{file}: {key} has shape {list(norms.shape)}, W_dec {list(decoder.shape)}; get it anew")
+        decoder = decoder * norms.float().pow(power)[:, None]
+    lengths = decoder.norm(dim=1)
+    if not torch.all((lengths - 1).abs() <= margin):  # NaN too
+        raise UserError(
+            f"{file}: the decoder's vectors have lengths from {lengths.min():.3g} to {lengths.max():.3g}, not 1, and "
+            "no norms beside them that make it 1; get Apollo's own run with ./setup.sh apollo"
+        )
+    return decoder
 
 
 def _first_keys(content: dict) -> str:
@@ -279,7 +398,10 @@ def load_sae(
         raise UserError(f"unknown SAE family {family!r}; known are {', '.join(FAMILIES)}")
     path = Path(path)
     if not path.exists():
-        raise UserError(f"there is no {family} SAE at {path}; download it there, or name its folder with --saes")
+        raise UserError(
+            f"there is no {family} SAE at {path}; ./setup.sh {family} downloads GPT-2 small's, or name its folder with "
+            "--saes"
+        )
     sae = FAMILIES[family].read(path, layer, raw_residual)
     if sae.layer is not None and sae.layer < 0:
         raise UserError(f"{sae.path} reads the embeddings, before block 0; name an SAE of a block's output")

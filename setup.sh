@@ -1,10 +1,19 @@
 #!/usr/bin/env bash
-# Make a virtual environment inside this checkout and install the packages.
+# Make a virtual environment in this checkout, install the packages, download.
 #
-#   ./setup.sh          what the scripts need (requirements.txt)
-#   ./setup.sh tests    that and what the tests need (requirements-test.txt)
+#   ./setup.sh                   what the scripts need (requirements.txt)
+#   ./setup.sh tests             that and what the tests need
+#   ./setup.sh data              also RAVEL's city files, to data/ravel
+#   ./setup.sh model             also GPT-2 small, to the Hugging Face cache
+#   ./setup.sh openai            also OpenAI's SAEs, to saved_models/saes;
+#                                likewise bloom, apollo
+#   ./setup.sh all               also all of these
+#   ./setup.sh openai --layers 1 5
+#   ./setup.sh apollo --mirror   from the Hugging Face hub, without an account
 #
-# Needs python >= 3.11. Touches nothing outside this folder; may be run twice.
+# Words may be combined. Downloads go on after a break and are checked; what is
+# there is skipped. Needs python >= 3.11. Touches nothing outside this folder,
+# but for GPT-2 in its cache; may be run twice.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 venv=$here/.venv
@@ -37,8 +46,18 @@ install() {
   cp "$list" "$stamp"
 }
 
+wants_tests=no
+downloads=()
 for word in "$@"; do
-  [ "$word" = tests ] || fail "unknown word '$word'; known is: tests"
+  case $word in
+    -h | --help)
+      sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' "$0"
+      exit
+      ;;
+    tests) wants_tests=yes ;;
+    data | model | openai | apollo | bloom | all | --layers | --mirror | [0-9]*) downloads+=("$word") ;;
+    *) fail "unknown word '$word'; known are: tests data model openai apollo bloom all; see ./setup.sh --help" ;;
+  esac
 done
 
 if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
@@ -47,6 +66,9 @@ if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
     fail "$python cannot make a virtual environment; on Debian and Ubuntu install python3-venv"
 fi
 install requirements.txt
-for word in "$@"; do
-  install "requirements-test.txt"
-done
+if [ $wants_tests = yes ]; then
+  install requirements-test.txt
+fi
+if [ ${#downloads[@]} -gt 0 ]; then
+  exec "$venv/bin/python" "$here/download.py" "${downloads[@]}"
+fi

@@ -26,6 +26,7 @@ from saes import (
     RELEASES,
     SparseAutoencoder,
     hook_point,
+    is_mirror,
     layer_of_hook_point,
     load_sae,
     locate,
@@ -450,6 +451,99 @@ def test_what_is_saved_is_loaded(release):
         assert (loaded.d_model, loaded.n_latents) == (sae.d_model, sae.n_latents)
 
     round_trip()
+
+
+# ---------------------------------------------------------------- Apollo's mirror
+
+
+def mirror_folder(folder: Path, changes: dict | None = None, **config) -> Path:
+    """d_model 3, 180 latents as Apollo's 60 per dimension, of which two ever fire; SAELens's layout, layer 5."""
+    W_enc, W_dec = torch.zeros(3, 180), torch.zeros(180, 3)
+    W_enc[:, :2] = tensor([1, 0], [0, 1], [1, 0])
+    W_dec[:, 0] = 1  # the decoder's rows have length 1
+    W_dec[:2] = tensor([0.6, 0, 0.8], [0, 1, 0])
+    b_enc = torch.full((180,), -1.0)
+    b_enc[:2] = tensor(0.5, 1.0)
+    tensors = {"W_enc": W_enc, "b_enc": b_enc, "W_dec": W_dec, "b_dec": tensor(1.0, -1.0, 0.5)}
+    folder.mkdir(exist_ok=True)
+    save_file({**tensors, **(changes or {})}, folder / "sae_weights.safetensors")
+    about = {"hook_point": "blocks.6.hook_resid_pre", "architecture": "standard", "apply_b_dec_to_input": False}
+    about = {key: value for key, value in {**about, **config}.items() if value is not None}
+    (folder / "cfg.json").write_text(json.dumps(about))
+    return folder
+
+
+def mirror_decoder() -> torch.Tensor:
+    W_dec = torch.zeros(180, 3)
+    W_dec[:, 0] = 1
+    W_dec[:2] = tensor([0.6, 0, 0.8], [0, 1, 0])
+    return W_dec
+
+
+# x = (3, 0, 0) has mean 1, so x - m = (2, -1, -1)
+#   pre = (2 - 1 + 0.5, -1 + 1, -1, ..) = (1.5, 0, -1, ..)          z = (1.5, 0, 0, ..)
+#   x_hat = 1.5 (0.6, 0, 0.8) + (1, -1, 0.5) + m = (2.9, 0, 2.7)
+def test_apollos_mirror_is_read_as_saelens_does(tmp_path):
+    sae = load_sae("apollo", mirror_folder(tmp_path / "layer05"), 5)
+    assert is_mirror("apollo", tmp_path / "layer05")
+    assert (sae.layer, sae.n_latents, sae.d_model) == (5, 180, 3)
+    latents, context = sae.encode(tensor(3.0, 0.0, 0.0))
+    assert_near(latents[:2], 1.5, 0.0)
+    assert not latents[2:].any()
+    assert_near(sae.decode(latents, context), 2.9, 0.0, 2.7)
+
+
+# with b_dec subtracted: (2, -1, -1) - (1, -1, 0.5) = (1, 0, -1.5)
+#   pre = (1 - 1.5 + 0.5, 0 + 1, ..) = (0, 1, ..)
+#   x_hat = (0, 1, 0) + (1, -1, 0.5) + m = (2, 1, 1.5)
+@pytest.mark.parametrize("told", [True, None])  # SAELens takes what is left out as true
+def test_apollos_mirror_may_subtract_the_decoders_bias(tmp_path, told):
+    sae = load_sae("apollo", mirror_folder(tmp_path / "layer05", apply_b_dec_to_input=told))
+    latents, context = sae.encode(tensor(3.0, 0.0, 0.0))
+    assert_near(latents[:2], 0.0, 1.0)
+    assert_near(sae.decode(latents, context), 2.0, 1.0, 1.5)
+
+
+@pytest.mark.parametrize(("key", "stored"), [("scaling_factor", 0.25), ("decoder_norm", 4.0)])
+def test_apollos_mirror_may_keep_the_decoders_norms_beside_it(tmp_path, key, stored):
+    changes = {"W_dec": mirror_decoder() * 4, key: torch.full((180,), stored)}
+    sae = load_sae("apollo", mirror_folder(tmp_path / "layer05", changes))
+    torch.testing.assert_close(sae.W_dec, mirror_decoder())
+    assert_near(sae.decode(*sae.encode(tensor(3.0, 0.0, 0.0))), 2.9, 0.0, 2.7)
+
+
+@pytest.mark.parametrize(
+    ("changes", "config", "options", "said"),
+    [
+        ({"W_dec": mirror_decoder() * 1.01}, {}, {}, "lengths from 1.01 to 1.01"),
+        ({"W_dec": mirror_decoder() * 2, "decoder_norm": torch.ones(180)}, {}, {}, "lengths from 2 to 2"),
+        ({"W_dec": mirror_decoder() * torch.nan}, {}, {}, "lengths from nan"),
+        ({"decoder_norm": torch.ones(179)}, {}, {}, "decoder_norm has shape [179]"),
+        ({"b_enc": torch.zeros(96)}, {}, {}, "96 latents for vectors of width 3, Apollo's have 180"),
+        ({}, {"hook_point": "blocks.10.hook_resid_pre"}, {"layer": 5}, "blocks.10.hook_resid_pre, not of layer 5"),
+        ({}, {"hook_point": None}, {}, "no hook point"),
+        ({}, {"hook_point": "blocks.5.hook_mlp_out"}, {"layer": 5}, "blocks.5.hook_mlp_out, not of layer 5"),
+        ({}, {"architecture": "gated"}, {}, "architecture 'gated'"),
+        ({}, {"activation_fn_str": "topk"}, {}, "activation_fn_str 'topk'"),
+        ({}, {"normalize_activations": "layer_norm"}, {}, "normalize_activations 'layer_norm'"),
+        ({}, {}, {"raw_residual": True}, "leave out --raw-residual"),
+    ],
+)
+def test_another_sae_in_the_mirrors_place_is_refused(tmp_path, changes, config, options, said):
+    folder = mirror_folder(tmp_path / "layer05", changes, **config)
+    assert_refused("apollo", folder, folder, said, **options)
+
+
+def test_apollos_mirror_needs_its_settings(tmp_path):
+    folder = mirror_folder(tmp_path / "layer05")
+    (folder / "cfg.json").unlink()
+    assert_refused("apollo", folder, folder / "cfg.json", "cannot read")
+
+
+def test_apollos_own_run_goes_before_its_mirror(tmp_path):
+    folder = apollo_folder(mirror_folder(tmp_path / "layer05"))
+    assert load_sae("apollo", folder).path.endswith("samples_400000.pt")
+    assert not is_mirror("apollo", folder)
 
 
 # ---------------------------------------------------------------- errors
