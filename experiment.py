@@ -18,7 +18,7 @@ from featurizers import Ingredients, method_named
 from files import write_json
 from imports import UserError, tqdm
 from inputs import device_name, read_inputs
-from results import Run, Store, difference, provenance
+from results import Run, Store, difference, provenance, shortened
 from settings import Settings
 from training import ENGINES, SCORES, FastEngine, NnsightEngine, Schedule, evaluate, train, untrained
 
@@ -164,7 +164,7 @@ class Experiment:
             for i, run in enumerate(todo):
                 if i and run.layer != todo[i - 1].layer:
                     engines.clear()
-                bar.set_description(f"run {i + 1}/{len(todo)} {run.target} {run.method} L{run.layer}")
+                bar.set_description(f"run {i + 1}/{len(todo)} {run.target} {shortened(run.method, 17)} L{run.layer}")
                 self._do(run, engines, bar)
 
     def _do(self, run: Run, engines: dict, bar) -> None:

@@ -37,6 +37,7 @@ def run_grid(settings: Settings) -> None:
     store.require_writable()
     set_up(settings)
     Experiment(settings, store, runs).execute()
+    print(command.peak_memory(settings.device), file=sys.stderr)
     results = [store.read(run) for run in runs]
     order = [*METHODS, *(method for method in settings.methods if method not in METHODS)]
     print(table(results, order))
