@@ -17,7 +17,7 @@ from data.intervention_data import PARTS, PairBatch, index_pairs, make_pairs, pa
 from featurizers import Ingredients, method_named
 from files import write_json
 from imports import UserError, tqdm
-from inputs import device_name, read_inputs
+from inputs import device_name, read_inputs, saes_of
 from results import Run, Store, difference, provenance, shortened
 from settings import Settings
 from training import ENGINES, SCORES, FastEngine, NnsightEngine, Schedule, evaluate, train, untrained
@@ -66,11 +66,7 @@ class Experiment:
             for seed in s.seeds:
                 self.pairs[target, seed] = self._make_pairs(target, seed)
         todo = self._todo()
-        needed = saes_of(todo)
-        for release, layer in tqdm.tqdm(needed, desc="check SAEs", unit="file", leave=False, disable=not needed):
-            # A damaged file is found before anything is written; it is read again when its turn comes, so that
-            # no more than one SAE is ever held.
-            self.inputs.load_sae(release, layer)
+        self.inputs.check_saes(saes_of(todo))
         for (target, _), pairs in self.pairs.items():
             self._require_no_orphans(target, pairs, set(todo))
         self.store.prepare()
@@ -246,9 +242,3 @@ class Experiment:
             scores = evaluate(engine, theta, test, self.settings.temperature[1], len(self.prompts))["hard"]
             self.baselines[key] = {name: scores[name] for name in SCORES}
         return self.baselines[key]
-
-
-def saes_of(runs: list[Run]) -> list[tuple[str, int]]:
-    """The (release, layer) of every SAE that these runs need, each once."""
-    found = ((method_named(run.method).release, run.layer) for run in runs)
-    return list(dict.fromkeys((release, layer) for release, layer in found if release))

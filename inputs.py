@@ -10,7 +10,7 @@ import toy
 from autoencoder import SparseAutoencoder
 from data.ravel_data_prep import City, Prompts, build_prompts, known_facts, read_cities
 from featurizers import METHODS, method_named
-from imports import UserError, torch
+from imports import UserError, torch, tqdm
 from models import Subject, load_config, load_subject
 from saelens import find, is_own, is_trained_on
 from saes import family_named, load_sae, locate, release_named
@@ -37,6 +37,14 @@ class Inputs:
         path = self.sae_paths[release, layer]
         family = release_named(release).family
         return load_sae(family, path, layer, raw, self.subject.d_model).to(self.settings.device)
+
+    def check_saes(self, needed: list[tuple[str, int]]) -> None:
+        """Read them all once, so that a damaged file is found before anything is written.  Raises UserError.
+
+        Each is let go at once and read again when its turn comes: no more than one is ever held.
+        """
+        for release, layer in tqdm.tqdm(needed, desc="check SAEs", unit="file", leave=False, disable=not needed):
+            self.load_sae(release, layer)
 
 
 def set_up(settings: InputSettings) -> None:
@@ -178,6 +186,12 @@ def require_sae(method: str, layer: int, has: list[int], settings: InputSettings
             f"{method} has no SAE at layer {layer} (it has {', '.join(map(str, has)) or 'none'}); "
             "leave out the layer or the method, or say --layers all"
         )
+
+
+def saes_of(cells) -> list[tuple[str, int]]:
+    """The (release, layer) of every SAE that these cells (anything with a method and a layer) need, each once."""
+    found = ((method_named(cell.method).release, cell.layer) for cell in cells)
+    return list(dict.fromkeys((release, layer) for release, layer in found if release))
 
 
 def device_name(device: str) -> str:

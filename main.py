@@ -12,10 +12,10 @@ from __future__ import annotations
 import sys
 
 import command
-from experiment import Experiment, saes_of
+from experiment import Experiment
 from featurizers import METHODS
 from imports import UserError
-from inputs import asked_layers, depth, layers_of, require_sae, set_up
+from inputs import asked_layers, depth, layers_of, require_sae, saes_of, set_up
 from results import Run, Store, shortened, summary, table
 from saes import locate
 from settings import Settings, read_settings

@@ -4,10 +4,10 @@ Only the city's vector after block L is patched, at position -S of the prompt
 (S = 8: the city and the question's seven tokens), so a patch can reach nothing
 but the last S positions of the blocks after L.  Everything else is computed once:
 
-  * `Subject.harvest`: residuals of the last S positions of every prompt, read
-    through nnsight from a plain forward pass;
-  * `Subject.prefixes`: keys and values of every block for what stands before the
-    city, which all prompts of an attribute share;
+  * `Subject.prefix`: keys and values of every block, and residuals, of what stands
+    before the city, which all prompts of an attribute share; read through nnsight
+    from a plain forward pass;
+  * `Subject.harvest`: residuals of the last S positions of every prompt, behind it;
   * `Subject.suffix_logits`: the blocks after L on S positions behind the frozen
     prefix, the last block with one query, the logits at one position.
 
@@ -21,7 +21,7 @@ import functools
 import hashlib
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.ravel_data_prep import ATTRIBUTES, Prompts
@@ -66,6 +66,14 @@ def run_block(block, x_BSD, n_queries: int, prefixes: list, sizes: list[int]):
     return x_BSD + block.mlp.c_proj(_activation(block.mlp.act)(hidden))
 
 
+def _keys_and_values(block, x_1PD):
+    """A block's keys and values [heads, P, head_dim] of the positions [1, P, d_model] that enter it."""
+    P, d_model = x_1PD.shape[1:]
+    _, key, value = block.attn.c_attn(block.ln_1(x_1PD))[0].split(d_model, dim=-1)
+    shape = (P, block.attn.num_heads, -1)
+    return tuple(t.reshape(shape).transpose(0, 1).contiguous() for t in (key, value))
+
+
 def _activation(module):
     """GPT-2's gelu_new in one fused operation instead of eight; any other activation as it is."""
     if type(module).__name__ == "NewGELUActivation":
@@ -103,6 +111,7 @@ class Harvest:
     residuals: dict[int, torch.Tensor]  # layer L -> [2 n, S, d_model] after block L; [:, 0] is the city's vector
     prefixes: list[Prefix]  # the distinct prefixes
     prefix_of: list[int]  # prompt row -> which of them
+    prefix_residuals: dict[int, list[torch.Tensor]] = field(default_factory=dict)  # layer L -> per prefix [P, d_model]
 
 
 class Subject:
@@ -159,35 +168,57 @@ class Subject:
         x_BD = self.run_blocks(x_BSD, start, prefixes, sizes)
         return self.model.lm_head(self.model.transformer.ln_f(x_BD))
 
-    def prefix(self, tokens_P) -> Prefix:
-        """Keys and values of every block for the tokens [P] that stand before the city."""
+    def prefix(self, tokens_P) -> tuple[Prefix, list]:
+        """What stands before the city, tokens [P], in a plain forward pass read through nnsight.
+
+        Returns keys and values of every block, and the residuals [P, d_model] after every block.
+        """
+        blocks = range(self.n_layers)
         with torch.no_grad():
-            with self.traced.trace({"input_ids": tokens_P[None].to(self.device)}):
-                inputs = nnsight.save([self.traced.transformer.h[i].input for i in range(self.n_layers)])
-            result = []
-            for block, x_1PD in zip(self.blocks, inputs, strict=True):
+            with self.traced.trace({"input_ids": tokens_P[None].to(self.device)}, logits_to_keep=1):
+                outputs = nnsight.save([self.traced.transformer.h[i].output for i in blocks])
+            for x_1PD in outputs:
                 assert x_1PD.shape == (1, len(tokens_P), self.d_model), x_1PD.shape
-                _, key, value = block.attn.c_attn(block.ln_1(x_1PD))[0].split(self.d_model, dim=-1)
-                shape = (len(tokens_P), block.attn.num_heads, -1)
-                result.append(tuple(t.reshape(shape).transpose(0, 1).contiguous() for t in (key, value)))
+            inputs = [self._embed(tokens_P[None], 0), *outputs[:-1]]
+            keys_and_values = [_keys_and_values(self.blocks[i], inputs[i]) for i in blocks]
+        return keys_and_values, [x_1PD[0] for x_1PD in outputs]
+
+    def _embed(self, tokens_BL, start: int):
+        """What enters block 0, [B, L, d_model], for tokens at the positions from `start` on."""
+        positions = torch.arange(start, start + tokens_BL.shape[1], device=self.device)
+        return self.model.transformer.wte(tokens_BL.to(self.device)) + self.model.transformer.wpe(positions)
+
+    def prefix_after(self, layer: int, x_PD) -> Prefix:
+        """The prefix as the blocks after `layer` see it when its residuals there are x [P, d_model].
+
+        The earlier blocks' entries, which nothing asks for, are empty.
+        """
+        result: Prefix = [()] * (layer + 1)
+        x_1PD = x_PD[None]
+        for i in range(layer + 1, self.n_layers):
+            result.append(_keys_and_values(self.blocks[i], x_1PD))
+            if i + 1 < self.n_layers:
+                x_1PD = run_block(self.blocks[i], x_1PD, len(x_PD), [None], [1])
         return result
 
     def predict(self, tokens_BL, suffix: int):
         """The most likely next token [B] of prompts [B, L] that differ in their last `suffix` tokens only."""
-        tokens_BL = tokens_BL.to(self.device)
         P = tokens_BL.shape[1] - suffix
         before = tuple(tokens_BL[0, :P].tolist())
         if self._last_prefix[0] != before:
-            self._last_prefix = (before, self.prefix(tokens_BL[0, :P]))
+            self._last_prefix = (before, self.prefix(tokens_BL[0, :P])[0])
         with torch.no_grad():
-            positions = torch.arange(P, P + suffix, device=self.device)
-            x_BSD = self.model.transformer.wte(tokens_BL[:, P:]) + self.model.transformer.wpe(positions)
+            x_BSD = self._embed(tokens_BL[:, P:], P)
             return self.suffix_logits(x_BSD, -1, [self._last_prefix[1]], [len(x_BSD)]).argmax(-1)
 
-    def harvest(self, prompts: Prompts, layers: list[int], batch_size: int = 32, progress: bool = True) -> Harvest:
-        """Read, through nnsight, what the fast path needs at these layers."""
+    def harvest(self, prompts: Prompts, layers: list[int], batch_size: int = 64, progress: bool = True) -> Harvest:
+        """Everything about these prompts that the fast path needs at these layers, each position once.
+
+        What stands before the city is run once per attribute, the last S positions behind it.
+        """
         S = prompts.suffix
         found: dict[int, list] = {layer: [] for layer in layers}
+        before_city: dict[int, list] = {layer: [] for layer in layers}
         distinct: dict[tuple, int] = {}
         prefixes: list[Prefix] = []
         prefix_of: list[int] = []
@@ -197,22 +228,26 @@ class Subject:
                 before = tuple(tokens[0, :-S].tolist())
                 if before not in distinct:
                     distinct[before] = len(prefixes)
-                    prefixes.append(self.prefix(tokens[0, :-S]))
+                    prefix, residuals = self.prefix(tokens[0, :-S])
+                    prefixes.append(prefix)
+                    for layer in layers:
+                        before_city[layer].append(residuals[layer])
                 prefix_of += [distinct[before]] * len(tokens)
                 for batch in tokens.split(batch_size):
-                    for layer, x_BLD in self._residuals(batch, layers).items():
-                        assert x_BLD.shape == (*batch.shape, self.d_model), x_BLD.shape
-                        found[layer].append(x_BLD[:, -S:].clone())
+                    for layer, x_BSD in self._suffix_residuals(batch, S, prefixes[distinct[before]], layers):
+                        found[layer].append(x_BSD)
                     bar.update(len(batch))
-        return Harvest({layer: torch.cat(parts) for layer, parts in found.items()}, prefixes, prefix_of)
+        residuals = {layer: torch.cat(parts) for layer, parts in found.items()}
+        return Harvest(residuals, prefixes, prefix_of, before_city)
 
-    def _residuals(self, tokens_BL, layers: list[int]) -> dict[int, torch.Tensor]:
-        """layer -> [B, L, d_model], the output of that block; one plain forward pass."""
-        chosen = sorted(layers)
+    def _suffix_residuals(self, tokens_BL, S: int, prefix: Prefix, layers: list[int]):
+        """(layer, [B, S, d_model] after that block) of the last S positions behind a prefix."""
         with torch.no_grad():
-            with self.traced.trace({"input_ids": tokens_BL.to(self.device)}, logits_to_keep=1):
-                outputs = nnsight.save([self.traced.transformer.h[i].output for i in chosen])
-        return dict(zip(chosen, outputs, strict=True))
+            x_BSD = self._embed(tokens_BL[:, -S:], tokens_BL.shape[1] - S)
+            for i in range(max(layers) + 1):
+                x_BSD = run_block(self.blocks[i], x_BSD, S, [prefix[i]], [len(x_BSD)])
+                if i in layers:
+                    yield i, x_BSD
 
 
 # ---------------------------------------------------------------- loading

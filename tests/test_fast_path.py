@@ -122,6 +122,28 @@ def test_patched_logits_equal_a_plain_hook(subject, prompts, pairs, layer):
     assert difference < LOGITS
 
 
+def test_harvested_residuals_are_those_of_whole_prompts(subject, prompts, harvest):
+    """Of the last eight positions of every prompt, and of what stands before the city."""
+    for layer in LAYERS:
+        seen = []
+
+        def read(_module, _args, output, seen=seen):
+            seen.append(output[0] if isinstance(output, tuple) else output)
+
+        hook = subject.blocks[layer].register_forward_hook(read)
+        with torch.no_grad():
+            for tokens in prompts.tokens.values():
+                subject.model(tokens)
+        hook.remove()
+        scale = torch.cat([x.flatten() for x in seen]).abs().max()
+        wanted = torch.cat([x[:, -8:] for x in seen])
+        assert harvest.residuals[layer].shape == wanted.shape
+        assert (harvest.residuals[layer] - wanted).abs().max() < 1e-5 * scale
+        for a, x in enumerate(seen):
+            for row in x:
+                assert (harvest.prefix_residuals[layer][a] - row[:-8]).abs().max() < 1e-5 * scale
+
+
 def test_a_patch_matters_and_a_wrong_prefix_shows(subject, prompts, harvest, pairs):
     """The tests above could not see an error if patch or prefix hardly changed the logits."""
     engine = FastEngine(subject, prompts, harvest, 5, Neuron(768))

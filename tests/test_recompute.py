@@ -11,13 +11,12 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
+from helpers_saes import READERS, Latents
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -36,58 +35,6 @@ FEW_SHOT = {
 SAE_METHODS = ("openai", "apollo-e2e", "apollo-e2e+ds", "bloom")
 METHODS = ("none", "full", "neuron", "das", *SAE_METHODS)
 PARTS = ("train", "validation", "test")
-
-
-# ---------------------------------------------------------------- SAEs, from their files
-
-
-@dataclass
-class Latents:
-    """Latents of vectors, and how to get back: decode(latents, which of the vectors they replace)."""
-
-    z: torch.Tensor
-    decode: Callable
-
-
-def openai_latents(root: Path, x: torch.Tensor, layer: int, raw: bool) -> Latents:
-    file = root / f"{layer}.pt"
-    w = torch.load(file, weights_only=True)
-    mean = x.mean(1, keepdim=True)
-    std = ((x - mean).pow(2).sum(1, keepdim=True) / (x.shape[1] - 1)).sqrt()
-    pre = ((x - mean) / (std + 1e-5) - w["pre_bias"]) @ w["encoder.weight"].T + w["latent_bias"]
-    assert w["activation"] == "TopK"
-    lowest_kept = pre.sort(dim=1, descending=True).values[:, w["activation_state_dict"]["k"] - 1, None]
-    z = torch.where((pre >= lowest_kept) & (pre > 0), pre, torch.zeros(()))
-    return Latents(z, lambda z, i: (z @ w["decoder.weight"].T + w["pre_bias"]) * std[i] + mean[i])
-
-
-def apollo_latents(root: Path, x: torch.Tensor, layer: int, raw: bool) -> Latents:
-    (file,) = (root / f"layer{layer:02d}").glob("samples_*.pt")
-    config = yaml.safe_load((file.parent / "final_config.yaml").read_text())
-    assert config["saes"]["sae_positions"] == [f"blocks.{layer + 1}.hook_resid_pre"]
-    w = {key.split(".", 1)[1]: value for key, value in torch.load(file, weights_only=True).items()}
-    decoder = w["decoder.weight"]
-    mean = torch.zeros(len(x), 1)
-    if not raw:
-        mean = x.mean(1, keepdim=True)
-        decoder = decoder / decoder.pow(2).sum(0).sqrt()
-    z = ((x - mean) @ w["encoder.0.weight"].T + w["encoder.0.bias"]).clamp(min=0)
-    return Latents(z, lambda z, i: z @ decoder.T + w["decoder.bias"] + mean[i])
-
-
-def bloom_latents(root: Path, x: torch.Tensor, layer: int, raw: bool) -> Latents:
-    w = load_file(root / f"blocks.{layer + 1}.hook_resid_pre" / "sae_weights.safetensors")
-    mean = torch.zeros(len(x), 1) if raw else x.mean(1, keepdim=True)
-    z = ((x - mean - w["b_dec"]) @ w["W_enc"] + w["b_enc"]).clamp(min=0)
-    return Latents(z, lambda z, i: z @ w["W_dec"] + w["b_dec"] + mean[i])
-
-
-READERS = {
-    "openai": openai_latents,
-    "apollo-e2e": apollo_latents,
-    "apollo-e2e+ds": apollo_latents,
-    "bloom": bloom_latents,
-}
 
 
 # ---------------------------------------------------------------- the model, and what a patch does
