@@ -285,6 +285,7 @@ class LibrarySae:
         self.layer = source.layer
         self.centred = centred
         self.normalisation = source.normalisation
+        self.normalised = self.normalisation == "layer_norm"
         if "W_dec" in tensors and tensors["W_dec"].ndim == 2:
             self.decoder_norms = norm_summary(tensors["W_dec"].float().norm(dim=1))
         self.library = self._built(source, tensors).requires_grad_(False)
