@@ -34,7 +34,7 @@ BETTER = 0.99  # of the error: a smaller gain is no sign, an SAE may hardly see 
 MARKS = {
     "RAW": "it fits better without centring than as it is read",
     "CENTRED": "it fits better with centring than as it is read",
-    "WRONG": "it explains less than the vectors' mean does; another layer's or model's, or end to end",
+    "WRONG": "explains less than the mean: another layer's or model's (or end to end)",
 }
 PASSED_ON = ("--layers", "--model", "--saes", "--cities", "--prompt", "--device", "--threads")
 
@@ -125,9 +125,9 @@ def check(settings: InputSettings) -> None:
     inputs = read_inputs(settings, [])  # of none of them: a damaged one must not keep the others from being checked
     inputs.sae_paths |= there
     harvest = inputs.subject.harvest(inputs.prompts, sorted({layer for _, layer in there}))
-    print(
-        f"{shortened(settings.model, 26)}: {2 * len(inputs.prompts)} vectors at the city's position; other: centring turned about\n\n{HEAD}"
-    )
+    n = 2 * len(inputs.prompts)
+    print(f"{shortened(settings.model, 26)}: {n} vectors; other: with centring turned about\n")
+    print(HEAD)
     damaged, marks = [], set()
     for method, layer in there:
         try:
