@@ -66,12 +66,12 @@ def read_inputs(settings: InputSettings, needed: list[tuple[str, int]]) -> Input
     subject = load_subject(str(settings.toy_folder or settings.model), settings.device)
     paths = _locate_saes(settings, needed, subject.n_layers)
     prompts, known = _known_prompts(settings, subject, cities)
+    print(describe(known, prompts), file=sys.stderr)
     if len(prompts) < 2:
         raise UserError(
             f"{settings.model} knows both facts of {len(prompts)} of the {len(cities)} cities in {settings.cities}, "
             "pairs need two; use more cities with --cities, or --unfiltered"
         )
-    print(describe(known, prompts), file=sys.stderr)
     digests = {
         (release, layer): family_named(release_named(release).family).digest(path)
         for (release, layer), path in paths.items()
