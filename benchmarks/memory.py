@@ -23,7 +23,10 @@ import tempfile
 import time
 from pathlib import Path
 
-HOME = Path(__file__).resolve().parent.parent
+from fixtures import HOME, build_subject, machine, random_sae, write_sae
+
+from imports import sae_lens
+
 LAYER = 5
 SAES = {"bloom": 24_576, "openai": 32_768, "apollo-e2e": 46_080}  # release -> latents
 OWN = "standard"  # the folder of SAELens's
@@ -32,12 +35,8 @@ OWN = "standard"  # the folder of SAELens's
 def make(folder: Path) -> None:
     """Write the checkpoint, its cities and one SAE of each family.  Runs in a process of its own.
 
-    A child's peak is at least its parent's, so the parent must load no library.
+    A child's peak is at least its parent's, so the parent must use no library: it would load it.
     """
-    from fixtures import build_subject, random_sae, write_sae
-
-    from imports import sae_lens
-
     subject, prompts = build_subject()
     x_RD = subject.harvest(prompts, [LAYER], progress=False).residuals[LAYER][:, 0]
     subject.model.save_pretrained(folder / "model")
@@ -82,11 +81,6 @@ def measure(folder: Path, method: str) -> tuple[float, float]:
     return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9, time.perf_counter() - began
 
 
-def processor() -> str:
-    with open("/proc/cpuinfo", encoding="utf-8") as file:
-        return next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), "")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--limit", type=float, metavar="GB", help="exit with 1 if a run takes more")
@@ -100,7 +94,7 @@ def main() -> None:
     threads = os.environ.get("OMP_NUM_THREADS", "torch's choice of")
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, __file__, "--make", folder], check=True)
-        print(f"{datetime.date.today()}, {processor()}, {os.cpu_count()} cores, {threads} threads\n")
+        print(f"{datetime.date.today()}, {machine()}, {threads} thread(s)\n")
         print("method        latents  peak GB  seconds", flush=True)
         peaks = []
         for name, method, n_latents in cases:

@@ -439,7 +439,10 @@ def test_a_factor_from_the_list_is_folded_in(hub, monkeypatch):
     torch.testing.assert_close(plain.encode(x)[0], library.encode(x).detach())
     assert any("not scaled" in line for line in saelens.find("sae:a/b/c").remarks())
     monkeypatch.setattr(saelens, "_listed", lambda _: ("a/b", "c", {}, 0.25))
+    file = root / "a" / "b" / "c" / "sae_weights.safetensors"
+    before = file.read_bytes()
     folded = load_sae("sae:a/b/c", root / "a" / "b" / "c")
+    assert file.read_bytes() == before  # what is read may be mapped from the file
     library.fold_activation_norm_scaling_factor(0.25)
     latents, context = folded.encode(x)
     torch.testing.assert_close(latents, library.encode(x).detach())
