@@ -213,12 +213,12 @@ class Bloom(Family):
         if (folder / "cfg.json").exists():
             config = read_config(folder / "cfg.json")
             told = layer_of_hook_point(str(config.get("hook_point") or config.get("hook_name") or folder.name))
-            for key, size in (("d_in", content["b_dec"].numel()), ("d_sae", content["b_enc"].numel())):
-                if config.get(key, size) != size:
-                    raise UserError(
-                        f"{file} has {key} = {size} by the shape of its biases, its cfg.json says {config[key]!r}; get "
-                        "both anew"
-                    )
+            n_latents = content["b_enc"].numel()
+            if config.get("d_sae", n_latents) != n_latents:
+                raise UserError(
+                    f"{file} has {n_latents} latents by the shape of b_enc, its cfg.json says d_sae = "
+                    f"{config['d_sae']!r}; get both anew"
+                )
         else:
             told = layer_of_hook_point(folder.name)
         if None not in (layer, told) and told != layer:
