@@ -17,6 +17,12 @@ class Context:
     def rows(self, index) -> Context:
         return Context(*(None if t is None else t[index] for t in (self.mean, self.scale)))
 
+    def restore(self, y: torch.Tensor) -> torch.Tensor:
+        """y [..., d_model], what a decoder gives -> the raw residual's space."""
+        if self.scale is not None:
+            y = y * self.scale
+        return y if self.mean is None else y + self.mean
+
 
 @dataclass
 class SparseAutoencoder:
@@ -33,6 +39,7 @@ class SparseAutoencoder:
     centred: bool = False  # reads x - mean(x)
     normalised: bool = False  # reads (x - mean(x)) / (std(x) + 1e-5)
     k: int | None = None  # TopK: how many pre-activations are kept
+    decoder_norms: dict[str, float] | None = None  # of the rows of W_dec as they are stored: see `norm_summary`
 
     @property
     def n_latents(self) -> int:
@@ -71,12 +78,16 @@ class SparseAutoencoder:
 
     def finish(self, x: torch.Tensor, context: Context) -> torch.Tensor:
         """Add decode's bias to latents @ W_dec and return to the raw residual's space."""
-        x = x + self.b_dec
-        if context.scale is not None:
-            x = x * context.scale
-        return x if context.mean is None else x + context.mean
+        return context.restore(x + self.b_dec)
 
     def to(self, device: str) -> SparseAutoencoder:
         for name in ("W_enc", "b_enc", "W_dec", "b_dec"):
             setattr(self, name, getattr(self, name).to(device))
         return self
+
+
+def norm_summary(norms: torch.Tensor) -> dict[str, float]:
+    """The spread of decoder norms [n_latents], as results record it: a family's own, or the wrong file's, shows."""
+    return {
+        name: round(float(getattr(norms, name)()), 6) if norms.numel() else 0.0 for name in ("min", "median", "max")
+    }

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 import command
 import quality_table
 from data.ravel_data_prep import ATTRIBUTES
-from featurizers import METHODS
+from featurizers import METHODS, method_named
 from files import read_config, write_json
 from imports import UserError, tqdm
 from inputs import Inputs, asked_layers, depth, device_name, layers_of, read_inputs, require_sae, saes_of, set_up
 from quality import LayerQuality, own_logits
-from results import Store, difference, provenance
+from results import Store, difference, provenance, shortened
 from saes import locate
 from settings import InputSettings, Options
 
@@ -106,10 +106,10 @@ def score_saes(settings: EvalSettings) -> None:
 def print_plan(cells: list[Cell], settings: EvalSettings, n_layers: int, store: Store) -> None:
     for method in dict.fromkeys(cell.method for cell in cells):
         layers = sorted({cell.layer for cell in cells if cell.method == method})
-        release = METHODS[method].release
+        release = method_named(method).release
         missing = [n for n in layers if not locate(release, settings.saes, n, n_layers).exists()]
         lacks = f"  (missing: {' '.join(map(str, missing))})" if missing and settings.model != "toy" else ""
-        print(f"{method:<14} layers {' '.join(map(str, layers))}{lacks}")
+        print(f"{shortened(method, 14):<14} layers {' '.join(map(str, layers))}{lacks}")
     print(f"{len(cells)} SAEs to score; scores:\n{store.root / FILE}")
 
 
@@ -160,8 +160,8 @@ class Report:
         if differs:
             return []
         for row in rows:
-            key = (METHODS[row["method"]].release, row["layer"]) if row.get("method") in METHODS else None
-            digest = self.inputs.sae_digests.get(key, row.get("sae_digest"))
+            # A method that needs SAEs bears the name of their release.
+            digest = self.inputs.sae_digests.get((row.get("method"), row.get("layer")), row.get("sae_digest"))
             if row.get("sae_digest") != digest and not force:
                 raise UserError(
                     f"{self.path} was made with another {row['method']} SAE of layer {row['layer']}; redo it with "
@@ -205,7 +205,7 @@ class Report:
                 self._save()
 
     def _score_cell(self, cell: Cell, at_layer: dict[str, LayerQuality]) -> list[dict]:
-        release = METHODS[cell.method].release
+        release = method_named(cell.method).release
         began = time.perf_counter()
         sae = self.inputs.load_sae(release, cell.layer, cell.raw_residual)
         rows = []

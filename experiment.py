@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import wandb_log
 from data.intervention_data import PARTS, PairBatch, index_pairs, make_pairs, pairs_digest
-from featurizers import METHODS, Ingredients
+from featurizers import Ingredients, method_named
 from files import write_json
 from imports import UserError, tqdm
 from inputs import device_name, read_inputs, saes_of
-from results import Run, Store, difference, provenance
+from results import Run, Store, difference, provenance, shortened
 from settings import Settings
-from training import ENGINES, SCORES, Schedule, evaluate, train, untrained
+from training import ENGINES, SCORES, FastEngine, NnsightEngine, Schedule, evaluate, train, untrained
 
 RESULT_FORMAT = 1  # of the result files; a result of another format is another configuration
 
@@ -32,6 +33,18 @@ class Pairs:
     parts: dict[str, PairBatch]
     digest: str
     file: Path
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A method at one layer, ready to train.  On the fast engine it keeps of an SAE what its run needs, no more."""
+
+    engine: FastEngine | NnsightEngine
+    n_features: int
+    l0: float | None
+    sae: dict | None  # what results say of the SAE
+    parameters: list = field(default_factory=list)  # beside theta
+    saved: Callable[[], dict] = dict  # tensors beside theta that the features depend on
 
 
 @dataclass
@@ -92,7 +105,7 @@ class Experiment:
     def config(self, run: Run) -> dict:
         """Every setting that decides a run's result; None where it plays no part."""
         s = self.settings
-        method = METHODS[run.method]
+        method = method_named(run.method)
         pairs = self.pairs[run.target, run.seed]
         is_trained, has_sae = method.fixed_mask is None, method.release is not None
         return {
@@ -135,7 +148,7 @@ class Experiment:
         steps = sum(
             s.epochs * self.schedule.steps_per_epoch(len(self.pairs[run.target, run.seed].parts["train"]))
             for run in todo
-            if METHODS[run.method].fixed_mask is None and run.layer != last
+            if method_named(run.method).fixed_mask is None and run.layer != last
         )
         with tqdm.tqdm(
             total=steps,
@@ -143,18 +156,19 @@ class Experiment:
             smoothing=0.02,
             mininterval=0.2 if sys.stderr.isatty() else 15,
         ) as bar:
-            engines: dict[tuple, tuple] = {}  # of one layer: featurizers without parameters serve all targets and seeds
+            engines: dict[str, Ready] = {}  # of one layer: what has no parameters serves all targets and seeds
             for i, run in enumerate(todo):
                 if i and run.layer != todo[i - 1].layer:
                     engines.clear()
-                bar.set_description(f"run {i + 1}/{len(todo)} {run.target} {run.method} L{run.layer}")
+                bar.set_description(f"run {i + 1}/{len(todo)} {run.target} {shortened(run.method, 17)} L{run.layer}")
                 self._do(run, engines, bar)
 
     def _do(self, run: Run, engines: dict, bar) -> None:
-        s, method = self.settings, METHODS[run.method]
+        s, method = self.settings, method_named(run.method)
         started = time.perf_counter()
         pairs = self.pairs[run.target, run.seed]
-        featurizer, engine = self._engine(run, engines)
+        ready = self._ready(run, engines)
+        engine = ready.engine
         is_trained = method.fixed_mask is None and run.layer < self.subject.n_layers - 1
         if is_trained:
 
@@ -163,9 +177,7 @@ class Experiment:
                 if bar.n % 20 == 0:
                     bar.set_postfix(loss=f"{float(loss):.2f}", acc=f"{float(accuracy):.2f}", refresh=False)
 
-            trained = train(
-                engine, featurizer.parameters, pairs.parts["train"], self.schedule, run.seed, s.device, on_step
-            )
+            trained = train(engine, ready.parameters, pairs.parts["train"], self.schedule, run.seed, s.device, on_step)
         else:
             trained = untrained(engine, method.fixed_mask, s.device)
         temperature, n_cities = s.temperature[1], len(self.prompts)
@@ -178,9 +190,10 @@ class Experiment:
             **{key: getattr(run, key) for key in ("target", "method", "layer", "seed")},
             **{"model": s.model, "mode": s.mode, "split": s.split},
             "config": self.config(run),
-            "n_features": featurizer.n_features,
+            "n_features": ready.n_features,
             "n_selected": int((theta > 0).sum()),
-            "l0": featurizer.l0(self.harvest.residuals[run.layer][:, 0]),
+            "l0": ready.l0,
+            "sae": ready.sae,
             "last_block": run.layer == self.subject.n_layers - 1,
             **scores,
             "baselines": {
@@ -195,30 +208,35 @@ class Experiment:
             "seconds": round(time.perf_counter() - started, 3),
             **self.provenance,
         }
-        self.store.write(run, result, {"theta": theta, **featurizer.saved()})
+        self.store.write(run, result, {"theta": theta, **ready.saved()})
         if self.wandb_mode:
             wandb_log.log(run, result, s.output, self.wandb_mode)
 
-    def _engine(self, run: Run, engines: dict):
-        """(featurizer, engine) of a run's method at its layer."""
-        method = METHODS[run.method]
-        key = (run.method,)
-        if key not in engines:
+    def _ready(self, run: Run, engines: dict) -> Ready:
+        """A run's method at its layer."""
+        method = method_named(run.method)
+        if run.method not in engines:
             sae = self.inputs.load_sae(method.release, run.layer) if method.release else None
             need = Ingredients(self.subject.d_model, run.seed, self.settings.device, sae, self.settings.error_term)
             featurizer = method.build(need)
+            l0 = featurizer.l0(self.harvest.residuals[run.layer][:, 0])
             engine = ENGINES[self.settings.engine](self.subject, self.prompts, self.harvest, run.layer, featurizer)
+            about = None
+            if sae is not None:
+                digest = self.inputs.sae_digests[method.release, run.layer]
+                about = {"file": sae.path, "digest": digest, "k": sae.k, "decoder_norms": sae.decoder_norms}
+            ready = Ready(engine, featurizer.n_features, l0, about)
             if featurizer.parameters:  # trained: each run gets its own
-                return featurizer, engine
-            engines[key] = (featurizer, engine)
-        return engines[key]
+                return replace(ready, parameters=featurizer.parameters, saved=featurizer.saved)
+            engines[run.method] = ready
+        return engines[run.method]
 
     def _baseline(self, run: Run, method: str, mask: float, engines: dict) -> dict:
         """Test scores of a method's features with a constant mask."""
         key = (run.target, run.seed, run.layer, method, mask)
         if key not in self.baselines:
-            name = method if METHODS[method].release else "full"
-            _, engine = self._engine(Run(run.target, name, run.layer, run.seed), engines)
+            name = method if method_named(method).release else "full"
+            engine = self._ready(Run(run.target, name, run.layer, run.seed), engines).engine
             theta = untrained(engine, mask, self.settings.device).theta
             test = self.pairs[run.target, run.seed].parts["test"]
             scores = evaluate(engine, theta, test, self.settings.temperature[1], len(self.prompts))["hard"]

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from autoencoder import SparseAutoencoder
 from imports import UserError, torch
+from saelens import is_own
 from saes import RELEASES
 
 LARGEST_NORM = 1e4  # of DAS's parameter; a training that gets there has diverged
@@ -139,30 +140,40 @@ class Sae(Neuron):
 
     def l0(self, x_RD) -> float:
         with torch.no_grad():
-            counts = [(self.sae.encode(chunk)[0] > 0).sum(-1) for chunk in x_RD.split(CHUNK)]
+            counts = [(self.sae.encode(chunk)[0] != 0).sum(-1) for chunk in x_RD.split(CHUNK)]
         return round(torch.cat(counts).cpu().double().mean().item(), 3)
 
     def freeze(self, x_RD) -> Frozen:
-        """Keeps only the latents that fire on some vector of the table.
+        """Keeps only the latents that fire on some vector of the table, and nothing of the SAE but their decoder rows.
 
         This is exact: a latent that never fires contributes nothing, its gradient
         is always 0, and Adam does not move from zero moments.
         """
         with torch.no_grad():
-            chunks = x_RD.split(CHUNK)
-            fires = torch.stack([(self.sae.encode(chunk)[0] > 0).any(0) for chunk in chunks]).any(0)
-            alive = fires.nonzero()[:, 0]
-            latents_RF = torch.cat([self.sae.encode(chunk)[0][:, alive] for chunk in chunks])
+            alive, latents_RF = self._alive_latents(x_RD)
             _, context = self.sae.prepare(x_RD)
-            W_dec = self.sae.W_dec[alive].contiguous()
-            errors = x_RD - self.sae.finish(latents_RF @ W_dec, context) if self.error_term else None
+            W_dec, b_dec = self.sae.W_dec[alive].contiguous(), self.sae.b_dec.clone()
+            errors = x_RD - context.restore(latents_RF @ W_dec + b_dec) if self.error_term else None
 
-        def patch(base, source, mask):
+        def patch(base, source, mask):  # refers to no SAE: the whole one can be let go
             f_base, f_source = latents_RF[base], latents_RF[source]
-            x_hat = self.sae.finish((f_base + mask * (f_source - f_base)) @ W_dec, context.rows(base))
+            x_hat = context.rows(base).restore((f_base + mask * (f_source - f_base)) @ W_dec + b_dec)
             return x_hat if errors is None else x_hat + errors[base]
 
         return Frozen(patch, alive)
+
+    def _alive_latents(self, x_RD):
+        """Which latents fire on some vector [R, d_model], ascending, and their values [R, n_alive]."""
+        found = []  # (latents, values) of each chunk: the latents that fire in it
+        for chunk in x_RD.split(CHUNK):
+            latents, _ = self.sae.encode(chunk)
+            fires = (latents != 0).any(0).nonzero()[:, 0]
+            found.append((fires, latents[:, fires]))
+        alive = torch.cat([fires for fires, _ in found]).unique()
+        latents_RF = x_RD.new_zeros(len(x_RD), len(alive))
+        for rows, (fires, values) in zip(latents_RF.split(CHUNK), found, strict=True):
+            rows[:, torch.searchsorted(alive, fires)] = values
+        return alive, latents_RF
 
 
 @dataclass
@@ -277,7 +288,7 @@ class Method:
     """One way to choose features.
 
     build: Ingredients -> featurizer.
-    release: which SAEs it needs (a key of saes.RELEASES), if any.
+    release: which SAEs it needs, a name for saes.release_named, if any.
     fixed_mask: the mask of a method that is not trained, 0 or 1; None if it is.
     """
 
@@ -297,3 +308,8 @@ METHODS: dict[str, Method] = {
     "das": Method(lambda need: Das(need.d_model, need.seed, need.device)),
     **{release: Method(_build_sae, release=release) for release in RELEASES},
 }
+
+
+def method_named(name: str) -> Method:
+    """A method by its name; also of sae:FOLDER, a user's own SAE."""
+    return Method(_build_sae, release=name) if is_own(name) else METHODS[name]

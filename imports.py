@@ -9,6 +9,7 @@ a third-party library directly.
 """
 
 import importlib
+import importlib.util
 import sys
 from types import ModuleType
 
@@ -24,9 +25,11 @@ class UserError(Exception):
 class Library(ModuleType):
     """A module that is imported when one of its public names is first read."""
 
-    def __init__(self, name: str, package: str | None = None):
+    def __init__(self, name: str, package: str | None = None, version: str = ""):
+        """version: of an optional library, which requirements.txt leaves out."""
         super().__init__(name)
         self._package = package or name.partition(".")[0]
+        self._version = version
 
     # Not __getattr__, which is asked only for what the stand-in lacks: nnsight gives
     # every object a method `save`, and the stand-in for nnsight would answer with that.
@@ -41,10 +44,24 @@ class Library(ModuleType):
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] != self.__name__.partition(".")[0]:
                 raise  # the library is there, something that it needs is not
-            raise UserError(
-                f"the library {self._package} is not installed for {sys.executable}: start through ./run.sh or "
-                f".venv/bin/python (./setup.sh makes it), or pip install {self._package} as requirements.txt says"
-            ) from None
+            raise self._missing() from None
+
+    def _missing(self) -> UserError:
+        if self._version:
+            return UserError(
+                f"the optional library {self._package} is not installed for {sys.executable}: "
+                f".venv/bin/python -m pip install {self._package}=={self._version}"
+            )
+        return UserError(
+            f"the library {self._package} is not installed for {sys.executable}: start through ./run.sh or "
+            f".venv/bin/python (./setup.sh makes it), or pip install {self._package} as requirements.txt says"
+        )
+
+
+def require(library: Library) -> None:
+    """Raises UserError if a library is not installed, without the time it takes to load it."""
+    if importlib.util.find_spec(library.__name__.partition(".")[0]) is None:
+        raise library._missing()
 
 
 np = Library("numpy")
@@ -64,6 +81,8 @@ huggingface_hub = Library("huggingface_hub")
 hub_constants = Library("huggingface_hub.constants")
 hub_utils = Library("huggingface_hub.utils")
 hub_logging = Library("huggingface_hub.utils.logging")
+sae_lens = Library("sae_lens", "sae-lens", "6.54.12")
+sae_lens_directory = Library("sae_lens.loading.pretrained_saes_directory", "sae-lens", "6.54.12")
 matplotlib = Library("matplotlib")
 figure = Library("matplotlib.figure")
 lines = Library("matplotlib.lines")

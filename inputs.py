@@ -9,11 +9,11 @@ from pathlib import Path
 import toy
 from autoencoder import SparseAutoencoder
 from data.ravel_data_prep import City, Prompts, build_prompts, known_facts, read_cities
-from featurizers import METHODS
-from files import file_digest
+from featurizers import METHODS, method_named
 from imports import UserError, torch, tqdm
 from models import Subject, load_config, load_subject
-from saes import FAMILIES, RELEASES, is_mirror, load_sae, locate
+from saelens import find, is_own, is_trained_on
+from saes import family_named, is_mirror, load_sae, locate, release_named
 from settings import DEFAULT_MODEL, InputSettings
 
 GPT2_SMALL_DEPTH = 12
@@ -35,10 +35,14 @@ class Inputs:
         """Read and check an SAE.  raw_residual: by default what the command line says.  Raises UserError."""
         raw = self.settings.raw_residual if raw_residual is None else raw_residual
         path = self.sae_paths[release, layer]
-        return load_sae(RELEASES[release].family, path, layer, raw, self.subject.d_model).to(self.settings.device)
+        family = release_named(release).family
+        return load_sae(family, path, layer, raw, self.subject.d_model).to(self.settings.device)
 
     def check_saes(self, needed: list[tuple[str, int]]) -> None:
-        """Read them all once, so that a damaged file is found before anything is written.  Raises UserError."""
+        """Read them all once, so that a damaged file is found before anything is written.  Raises UserError.
+
+        Each is let go at once and read again when its turn comes: no more than one is ever held.
+        """
         for release, layer in tqdm.tqdm(needed, desc="check SAEs", unit="file", leave=False, disable=not needed):
             self.load_sae(release, layer)
 
@@ -62,14 +66,14 @@ def read_inputs(settings: InputSettings, needed: list[tuple[str, int]]) -> Input
     subject = load_subject(str(settings.toy_folder or settings.model), settings.device)
     paths = _locate_saes(settings, needed, subject.n_layers)
     prompts, known = _known_prompts(settings, subject, cities)
+    print(describe(known, prompts), file=sys.stderr)
     if len(prompts) < 2:
         raise UserError(
             f"{settings.model} knows both facts of {len(prompts)} of the {len(cities)} cities in {settings.cities}, "
             "pairs need two; use more cities with --cities, or --unfiltered"
         )
-    print(describe(known, prompts), file=sys.stderr)
     digests = {
-        (release, layer): file_digest(FAMILIES[RELEASES[release].family].weights_file(path))
+        (release, layer): family_named(release_named(release).family).digest(path)
         for (release, layer), path in paths.items()
     }
     return Inputs(settings, subject, prompts, known, paths, digests, subject.digest())
@@ -82,13 +86,15 @@ def _locate_saes(settings: InputSettings, needed: list[tuple[str, int]], n_layer
         if not path.exists():
             rest = " ".join(m for m in METHODS if not METHODS[m].release)
             raise UserError(
-                f"there is no {release} SAE of layer {layer} at {path}; ./setup.sh {RELEASES[release].family} "
+                f"there is no {release} SAE of layer {layer} at {path}; ./setup.sh {release_named(release).family} "
                 f"downloads GPT-2 small's, --saes names another folder, and --methods {rest} leaves SAEs out"
             )
-        if is_mirror(RELEASES[release].family, path):
+        if is_mirror(release_named(release).family, path):
             note = f"note: {release} layer {layer} is read from its mirror, {path}, not from Apollo's own run"
             print(note, file=sys.stderr)
         found[release, layer] = path
+        for line in find(release).remarks() if is_own(release) else ():
+            print(f"note: {line}", file=sys.stderr)
     return found
 
 
@@ -152,17 +158,33 @@ def layers_of(method: str, settings: InputSettings, n_layers: int) -> list[int]:
     Those found in the SAE folder and, for a model of GPT-2 small's depth, those that
     were published: that such a file is missing is an error later on.
     """
-    release = METHODS[method].release
+    release = method_named(method).release
+    if release is not None and is_own(release):
+        return [_own_layer(release, settings, n_layers)]
     if release is None or settings.model == "toy":
         return list(range(n_layers))
     found = [layer for layer in range(n_layers) if locate(release, settings.saes, layer, n_layers).exists()]
-    published = RELEASES[release].layers if n_layers == GPT2_SMALL_DEPTH else ()
+    published = release_named(release).layers if n_layers == GPT2_SMALL_DEPTH else ()
     return sorted({*published, *found})
+
+
+def _own_layer(name: str, settings: InputSettings, n_layers: int) -> int:
+    """The layer of a user's own SAE.  Raises UserError if it is not one of this model's."""
+    source = find(name)
+    if not is_trained_on(source.model, settings.model):
+        raise UserError(
+            f"{name} was trained on {source.model} (model_name in its cfg.json), not on {settings.model}; name that "
+            "model with --model, or leave the SAE out"
+        )
+    if source.layer >= n_layers:
+        raise UserError(f"{name} reads layer {source.layer}; {settings.model} has the layers 0 to {n_layers - 1}")
+    return source.layer
 
 
 def require_sae(method: str, layer: int, has: list[int], settings: InputSettings) -> None:
     """Raises UserError where a method and a layer were both asked for by name and the family has no SAE there."""
-    if layer not in has and settings.layers is not None and settings.methods_named:
+    is_named = settings.methods_named or is_own(method)
+    if layer not in has and settings.layers is not None and is_named:
         raise UserError(
             f"{method} has no SAE at layer {layer} (it has {', '.join(map(str, has)) or 'none'}); "
             "leave out the layer or the method, or say --layers all"
@@ -171,7 +193,8 @@ def require_sae(method: str, layer: int, has: list[int], settings: InputSettings
 
 def saes_of(cells) -> list[tuple[str, int]]:
     """The (release, layer) of every SAE that these cells (anything with a method and a layer) need, each once."""
-    return list(dict.fromkeys((METHODS[c.method].release, c.layer) for c in cells if METHODS[c.method].release))
+    found = ((method_named(cell.method).release, cell.layer) for cell in cells)
+    return list(dict.fromkeys((release, layer) for release, layer in found if release))
 
 
 def device_name(device: str) -> str:

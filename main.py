@@ -16,7 +16,7 @@ from experiment import Experiment
 from featurizers import METHODS
 from imports import UserError
 from inputs import asked_layers, depth, layers_of, require_sae, saes_of, set_up
-from results import Run, Store, summary, table
+from results import Run, Store, shortened, summary, table
 from saes import locate
 from settings import Settings, read_settings
 
@@ -37,9 +37,11 @@ def run_grid(settings: Settings) -> None:
     store.require_writable()
     set_up(settings)
     Experiment(settings, store, runs).execute()
+    print(command.peak_memory(settings.device), file=sys.stderr)
     results = [store.read(run) for run in runs]
-    print(table(results, list(METHODS)))
-    print(summary(results, list(METHODS)))
+    order = [*METHODS, *(method for method in settings.methods if method not in METHODS)]
+    print(table(results, order))
+    print(summary(results, order))
     if settings.toy_folder:
         print(TOY_NOTE)
     print(f"\nresults: {store.root}")
@@ -79,7 +81,7 @@ def print_plan(runs: list[Run], store: Store, settings: Settings, n_layers: int)
             cells = [run for run in runs if (run.target, run.method) == (target, method)]
             if cells:
                 layers, seeds = ({getattr(run, key) for run in cells} for key in ("layer", "seed"))
-                print(f"  {method:<14} layers {_ranges(layers):<20} seeds {_ranges(seeds)}")
+                print(f"  {shortened(method, 14):<14} layers {_ranges(layers):<20} seeds {_ranges(seeds)}")
     needed = saes_of(runs)
     lacking = [1 for release, layer in needed if not locate(release, settings.saes, layer, n_layers).exists()]
     if lacking and settings.model != "toy":  # the toy world's are built on first use

@@ -6,7 +6,7 @@ evaluation), on vectors x [N, d_model] of the raw residual and reconstructions x
     squared_error       mean over vectors of  |x - x_hat|^2  (the original experiment's 'loss')
     explained_variance  1 - mean |x - x_hat|^2 / mean |x - mean(x)|^2
     cosine              mean of  x . x_hat / (|x| |x_hat|)
-    l0                  mean number of latents above 0
+    l0                  mean number of latents that fire: above 0, or signed and not 0
     dead_share          share of latents that are above 0 on none of these vectors
 
 With x_hat in the place of x, at the prompt's last position, where the answer is given:
@@ -174,7 +174,7 @@ def encode(sae: SparseAutoencoder, x_ND) -> Encoded:
     x_hat, l0 = [], []
     for chunk in x_ND.split(CHUNK):
         latents, context = sae.encode(chunk)
-        above = latents > 0
+        above = latents != 0  # some of SAELens's are signed
         l0.append(above.sum(-1))
         on = above.any(0)
         # Few latents fire on a chunk, and the others add nothing: decoding from those is several times cheaper.

@@ -12,6 +12,7 @@ run whose json is there is done.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import platform
@@ -26,6 +27,8 @@ from files import remove_leftovers, write_atomically, write_json
 from imports import UserError, safetensors_torch
 from training import SCORES
 
+LONGEST_NAME = 200
+
 
 @dataclass(frozen=True)
 class Run:
@@ -37,7 +40,10 @@ class Run:
     seed: int
 
     def __str__(self) -> str:
-        return f"{self.target}/{self.method}/layer{self.layer:02d}-seed{self.seed}"
+        method = self.method.replace("/", "--")
+        if len(method.encode()) > LONGEST_NAME:  # a path; a folder's name may have 255 bytes
+            method = f"{hashlib.sha256(method.encode()).hexdigest()[:16]}--{method[-40:]}"
+        return f"{self.target}/{method}/layer{self.layer:02d}-seed{self.seed}"
 
 
 class Store:
@@ -156,13 +162,13 @@ def table(results: list[dict], order: list[str]) -> str:
     seeds; the interval is the mean of the seeds' intervals.
     """
     lines = []
+    names = _labels(order, 17)
     for target in _targets(results):
         of_target = [r for r in results if r["target"] == target]
         seeds = sorted({r["seed"] for r in of_target})
         mode = ", ".join(sorted({f"mode {r['mode']}, split by {r['split']}" for r in of_target}))
         model = of_target[0]["model"]
-        model = model if len(model) <= 26 else "..." + model[-23:]
-        lines += ["", f"{target}: {model}, {mode}, {len(seeds)} seed{'s' * (len(seeds) > 1)}", HEAD]
+        lines += ["", f"{target}: {shortened(model, 26)}, {mode}, {len(seeds)} seed{'s' * (len(seeds) > 1)}", HEAD]
         for layer in sorted({r["layer"] for r in of_target}):
             here = [r for r in of_target if r["layer"] == layer]
             note = ", the last block: nothing can be learned here" if here[0]["last_block"] else ""
@@ -176,7 +182,7 @@ def table(results: list[dict], order: list[str]) -> str:
             for method in order:
                 found = [r for r in here if r["method"] == method and method not in ("none", "full")]
                 if found:
-                    lines.append(_method_row(method, found))
+                    lines.append(_method_row(names[method], found))
                 if found and found[0]["baselines"]["reconstruction"]:
                     spliced = [r["baselines"]["reconstruction"] for r in found]
                     lines.append(
@@ -198,6 +204,7 @@ def summary(results: list[dict], order: list[str]) -> str:
 
 def _summary_rows(results: list[dict], order: list[str], target: str, layers: list[int]) -> list[str]:
     lines = [f"{'layer':<14}" + "".join(f"{layer:>5}" for layer in layers)]
+    names = _labels(order, 14)
     for method in order:
         cells = []
         for layer in layers:
@@ -207,8 +214,20 @@ def _summary_rows(results: list[dict], order: list[str], target: str, layers: li
                 scores = [r["baselines"][method]["disentangle"] for r in here]
             cells.append(f"{_mean(scores):5.2f}" if scores else "    -")
         if any(cell != "    -" for cell in cells):
-            lines.append(f"{method:<14}" + "".join(cells))
+            lines.append(f"{names[method]:<14}" + "".join(cells))
     return lines
+
+
+def shortened(name: str, width: int) -> str:
+    """The end of a long name tells more than its beginning: '...its end'."""
+    return name if len(name) <= width else "..." + name[3 - width :]
+
+
+def _labels(names: list[str], width: int) -> dict[str, str]:
+    """Methods' names for a column; where two long ones end alike, with their numbers in this order."""
+    short = {name: shortened(name, width) for name in names}
+    alike = [name for name in names if list(short.values()).count(short[name]) > 1]
+    return short | {name: f"{shortened(name, width - 3)} #{i}" for i, name in enumerate(alike, 1)}
 
 
 def _targets(results: list[dict]) -> list[str]:

@@ -4,6 +4,8 @@
     latents, context = sae.encode(x)          # x [..., d_model], the raw Hugging Face residual
     x_hat = sae.decode(latents, context)      # back in the raw residual's own space
 
+    python saes.py check --help               are the files whole, and fed the right stream?
+
 `h[L]`, the residual after block L, is called ``blocks.{L+1}.hook_resid_pre`` or
 ``blocks.{L}.hook_resid_post`` by the publishers; here everything is indexed by L.
 
@@ -13,14 +15,17 @@ under which name it is kept, is one entry of `RELEASES`.
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoencoder import SparseAutoencoder
-from files import read_config, read_safetensors, read_torch
-from imports import UserError, functional, safetensors_torch, torch, yaml
+from autoencoder import SparseAutoencoder, norm_summary
+from files import file_digest, read_config, read_safetensors, read_torch
+from imports import UserError, safetensors_torch, torch, yaml
+from saelens import LibrarySae, SaeLens, find, is_finite, is_own
 
 
 def hook_point(layer: int, n_layers: int) -> str:
@@ -37,7 +42,22 @@ def layer_of_hook_point(name: str) -> int | None:
 # ---------------------------------------------------------------- families
 
 
-class OpenAI:
+class Family:
+    """How one publisher keeps its SAEs: where, and in which tensors.
+
+    Each has locate, weights_file, read and write.
+    """
+
+    def weights_file(self, path: Path) -> Path:
+        """The file that holds an SAE's numbers.  Raises UserError if it is missing."""
+        raise NotImplementedError
+
+    def digest(self, path: Path) -> str:
+        """A fingerprint of whatever decides what the SAE at a path computes."""
+        return file_digest(self.weights_file(path))
+
+
+class OpenAI(Family):
     """TopK SAEs on normalised residuals (v5); plain ReLU without normalisation in the older v1 and v4 files.
 
     Source: https://github.com/openai/sparse_autoencoder, sparse_autoencoder/model.py.
@@ -95,7 +115,7 @@ class OpenAI:
         torch.save(content, path)
 
 
-class Apollo:
+class Apollo(Family):
     """End-to-end SAEs on the mean-centred residual, decoder columns normalised in the forward pass.
 
     Source: https://github.com/ApolloResearch/e2e_sae, e2e_sae/models/sparsifiers.py.
@@ -132,8 +152,13 @@ class Apollo:
         weights = {part: f"{at[layer]}.{part}" for part in self.parts}
         _require_keys(content, tuple(weights.values()), "apollo", file)
         decoder = content[weights["decoder.weight"]]
-        if decoder.is_floating_point() and not raw_residual:
-            decoder = functional.normalize(decoder.float(), dim=0)
+        norms = None
+        if decoder.is_floating_point() and decoder.layout == torch.strided and not decoder.is_meta:
+            decoder = decoder.float().contiguous()
+            lengths = decoder.norm(dim=0, keepdim=True)
+            norms = norm_summary(lengths)
+            if not raw_residual:
+                decoder /= lengths.clamp_min(1e-12)  # in place: as torch's normalize, without a copy
         return SparseAutoencoder(
             *("apollo", layer, str(file)),
             W_enc=_transposed(content[weights["encoder.0.weight"]]),
@@ -142,6 +167,7 @@ class Apollo:
             b_dec=content[weights["decoder.bias"]],
             subtract_b_dec=False,
             centred=not raw_residual,
+            decoder_norms=norms,
         )
 
     def weights_file(self, path: Path) -> Path:
@@ -208,7 +234,7 @@ class Apollo:
         (path / "final_config.yaml").write_text(yaml.safe_dump(settings))
 
 
-class Bloom:
+class Bloom(Family):
     """ReLU SAEs on the mean-centred residual, in SAELens's old layout.
 
     Source: https://huggingface.co/jbloom/GPT2-Small-SAEs-Reformatted and SAELens's
@@ -237,6 +263,12 @@ class Bloom:
         if (folder / "cfg.json").exists():
             config = read_config(folder / "cfg.json")
             told = layer_of_hook_point(str(config.get("hook_point") or config.get("hook_name") or folder.name))
+            n_latents = content["b_enc"].numel()
+            if config.get("d_sae", n_latents) != n_latents:
+                raise UserError(
+                    f"{file} has {n_latents} latents by the shape of b_enc, its cfg.json says d_sae = "
+                    f"{config['d_sae']!r}; get both anew"
+                )
         else:
             told = layer_of_hook_point(folder.name)
         if None not in (layer, told) and told != layer:
@@ -316,9 +348,23 @@ RELEASES = {
 }
 
 
+def release_named(name: str) -> Release:
+    """A published release, or what a user's own SAE ``sae:..`` amounts to.  Raises UserError if that is broken."""
+    return Release(name, (find(name).layer,)) if is_own(name) else RELEASES[name]
+
+
+def family_named(name: str) -> Family | SaeLens:
+    """By a release's `family`.  Raises UserError if there is none of this name."""
+    if is_own(name):
+        return SaeLens(name)
+    if name not in FAMILIES:
+        raise UserError(f"unknown SAE family {name!r}; known are {', '.join(FAMILIES)}, or sae:FOLDER")
+    return FAMILIES[name]
+
+
 def locate(release: str, root: str | Path, layer: int, n_layers: int) -> Path:
     """Where a release's SAE of this layer is kept: ROOT/RELEASE/ and then the publisher's own name."""
-    return FAMILIES[RELEASES[release].family].locate(Path(root) / release, layer, n_layers)
+    return family_named(release_named(release).family).locate(Path(root) / release, layer, n_layers)
 
 
 def _transposed(weight: torch.Tensor) -> torch.Tensor:
@@ -383,28 +429,38 @@ def _require_keys(content: dict, keys: tuple[str, ...], family: str, path: Path)
 
 def load_sae(
     family: str, path: str | Path, layer: int | None = None, raw_residual: bool = False, d_model: int | None = None
-) -> SparseAutoencoder:
+) -> SparseAutoencoder | LibrarySae:
     """Read a published SAE as downloaded, check it, and convert it to fp32.
 
-    family: openai, apollo or bloom.  path: the file, or (apollo, bloom) its folder.
-    layer: which to expect.  d_model: the width to expect.
+    family: openai, apollo or bloom; or sae:FOLDER, whose path is that folder.  path: the
+    file, or (apollo, bloom) its folder.  layer: which to expect.  d_model: the width to expect.
     raw_residual: do as the original experiment did: no centring, and Apollo's decoder
     columns as stored.
 
     Raises UserError if the file is missing, truncated, of another family, layer or
     width, not finite, or a pickle with more than tensors and plain values.
     """
-    if family not in FAMILIES:
-        raise UserError(f"unknown SAE family {family!r}; known are {', '.join(FAMILIES)}")
+    reader = family_named(family)
     path = Path(path)
     if not path.exists():
         raise UserError(
             f"there is no {family} SAE at {path}; ./setup.sh {family} downloads GPT-2 small's, or name its folder with "
             "--saes"
         )
-    sae = FAMILIES[family].read(path, layer, raw_residual)
+    sae = reader.read(path, layer, raw_residual)
     if sae.layer is not None and sae.layer < 0:
         raise UserError(f"{sae.path} reads the embeddings, before block 0; name an SAE of a block's output")
+    if isinstance(sae, SparseAutoencoder):  # the library has looked at its own
+        _check_weights(sae)
+    if d_model is not None and sae.d_model != d_model:
+        raise UserError(
+            f"{sae.path} reads vectors of width {sae.d_model}, the model's are {d_model} wide; name another with --saes"
+        )
+    return sae
+
+
+def _check_weights(sae: SparseAutoencoder) -> None:
+    """Shapes against each other, values, k; converts to fp32 and records the decoder's norms.  Raises UserError."""
     n, d = sae.b_enc.numel(), sae.b_dec.numel()
     shapes = {"W_enc": (d, n), "b_enc": (n,), "W_dec": (n, d), "b_dec": (d,)}
     for name, shape in shapes.items():
@@ -416,18 +472,22 @@ def load_sae(
                 f"numbers of shape {list(shape)} from its biases; the file is damaged or of another format"
             )
         weight = weight.float()
-        if not torch.isfinite(weight).all():
+        if not is_finite(weight):
             raise UserError(f"{sae.path}: {name} holds NaN or infinite values; download it again")
         setattr(sae, name, weight)
     if sae.k is not None and sae.k > n:
         raise UserError(f"{sae.path} is a TopK SAE with k = {sae.k}; k must be a number from 1 to its latents, {n}")
-    if d_model is not None and d != d_model:
-        raise UserError(
-            f"{sae.path} reads vectors of width {d}, the model's are {d_model} wide; name another with --saes"
-        )
-    return sae
+    if sae.decoder_norms is None:
+        sae.decoder_norms = norm_summary(sae.W_dec.norm(dim=1))
 
 
 def save_sae(family: str, path: str | Path, sae: SparseAutoencoder, n_layers: int) -> None:
     """Write an SAE in its publisher's own format (for tests and the toy world)."""
     FAMILIES[family].write(Path(path), sae, n_layers)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] != ["check"]:
+        sys.exit("usage: python saes.py check [--help]")
+    check_saes = importlib.import_module("check_saes")  # which needs all that needs this file
+    sys.exit(check_saes.main(sys.argv[2:]))

@@ -11,6 +11,7 @@ from data.intervention_data import MODES, SPLITS, default_split
 from data.ravel_data_prep import ATTRIBUTES, PROMPT_STYLES
 from featurizers import METHODS
 from imports import UserError, torch
+from saelens import is_own, normalised
 from training import ENGINES
 
 HOME = Path(__file__).parent
@@ -98,7 +99,9 @@ class Options:
         self.methods = methods
         p.add_argument("--model", default=DEFAULT_MODEL, help="a hub id, a checkpoint folder, or toy (%(default)s)")
         self.grid = p.add_argument_group("the grid")
-        self.grid.add_argument("--methods", nargs="+", default=["all"], help=f"{' '.join(methods)}, or all (all)")
+        self.grid.add_argument(
+            "--methods", nargs="+", default=["all"], help=f"{' '.join(methods)}, or all (all); and sae:FOLDER_OR_HUB_ID"
+        )
         self.grid.add_argument("--layers", nargs="+", default=["all"], help="numbers, or all (all)")
         self.how = p.add_argument_group(
             "the experiment (without a flag: what the model's profile says, paper's / toy's)"
@@ -139,7 +142,7 @@ class Options:
         args["toy_folder"] = toy_folder
         args["output"] = args["output"] or HOME / "saved_models" / "results"
         args["methods_named"] = "all" not in args["methods"]
-        args["methods"] = _chosen("method", args["methods"], self.methods, everything="all")
+        args["methods"] = _chosen_methods(args["methods"], self.methods)
         args["layers"] = None if args["layers"] == ["all"] else _numbers("layer", args["layers"])
         args["device"] = _device(args["device"])
         for name in ("epochs", "batch_size", "threads", "max_pairs"):
@@ -194,6 +197,13 @@ def _chosen(kind: str, given: list[str], known: list[str], everything: str | Non
         if name not in known:
             raise UserError(f"unknown {kind} {name!r}; known are {', '.join(known)}{', or all' if everything else ''}")
     return [name for name in known if name in given]
+
+
+def _chosen_methods(given: list[str], known: list[str]) -> list[str]:
+    """The known ones in their order, then users' own SAEs (sae:FOLDER) as given."""
+    own = dict.fromkeys(normalised(name) for name in given if is_own(name))
+    others = [name for name in given if not is_own(name)]
+    return [*_chosen("method", others, known, everything="all"), *own]
 
 
 def _numbers(kind: str, given: list[str]) -> list[int]:

@@ -34,8 +34,9 @@ class FastEngine:
         self.layer = layer
         self.residuals = harvest.residuals[layer]  # [2 n, S, d_model]
         self.frozen: Frozen = featurizer.freeze(self.residuals[:, 0])
-        self.n_active = featurizer.n_features if self.frozen.alive is None else len(self.frozen.alive)
-        self.widen = lambda theta: self.frozen.widen(theta, featurizer.n_features)
+        n_features = featurizer.n_features  # and not the featurizer, which may hold a whole SAE
+        self.n_active = n_features if self.frozen.alive is None else len(self.frozen.alive)
+        self.widen = lambda theta: self.frozen.widen(theta, n_features)
 
     def logits(self, pairs: PairBatch, mask):
         """Pairs (rows on the CPU) and mask [n_active] -> last-position logits [B, vocabulary]."""

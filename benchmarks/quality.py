@@ -18,29 +18,25 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import os
 import sys
 import time
-from pathlib import Path
 
-HOME = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(HOME))  # the project's modules, from wherever this is started
+from fixtures import N_CITIES, build_subject, machine, random_sae
 
-from step import N_CITIES, build_subject, peak_gb, processor, random_sae  # noqa: E402
-
-from autoencoder import SparseAutoencoder  # noqa: E402
-from data.ravel_data_prep import ATTRIBUTES, Prompts  # noqa: E402
-from imports import functional, torch, transformers  # noqa: E402
-from models import Subject  # noqa: E402
-from quality import PLACES, LayerQuality, answers, ce_loss_score, own_logits, reconstruction  # noqa: E402
+from autoencoder import SparseAutoencoder
+from command import peak_gb
+from data.ravel_data_prep import ATTRIBUTES, Prompts
+from imports import functional, torch, transformers
+from models import Subject
+from quality import PLACES, LayerQuality, answers, ce_loss_score, own_logits, reconstruction
 
 WIDTHS = {"openai": 32_768, "bloom": 24_576}
 K = 32
 
 
-def build_sae(method: str, x_RD, layer: int, n_layers: int) -> SparseAutoencoder:
+def build_sae(method: str, x_RD, layer: int) -> SparseAutoencoder:
     if method == "bloom":
-        return random_sae("bloom", WIDTHS["bloom"], x_RD, layer, n_layers)
+        return random_sae("bloom", WIDTHS["bloom"], x_RD, layer)
     generator = torch.Generator().manual_seed(layer)
     d_model = x_RD.shape[1]
     W_dec = functional.normalize(torch.randn(WIDTHS["openai"], d_model, generator=generator), dim=1)
@@ -162,7 +158,7 @@ def measure(subject: Subject, prompts: Prompts, layers: list[int]) -> None:
             f"{layer:2}  zeros   {fast_zeros:8.2f}  {plain_zeros:8.1f}   {plain_zeros / fast_zeros:12.1f}", flush=True
         )
         for method in WIDTHS:
-            sae = build_sae(method, harvest.residuals[layer][:, 0], layer, subject.n_layers)
+            sae = build_sae(method, harvest.residuals[layer][:, 0], layer)
             began = time.perf_counter()
             fast = {a: at_layer[a].score(sae) for a in ATTRIBUTES}
             fast_seconds = time.perf_counter() - began
@@ -186,7 +182,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, nargs="+", default=list(range(12)), choices=range(12), metavar="L")
     layers = sorted(set(parser.parse_args().layers))
     torch.set_num_threads(1)
-    print(f"{datetime.date.today()}, {processor()}, {os.cpu_count()} cores, 1 thread")
+    print(f"{datetime.date.today()}, {machine()}, 1 thread")
     print(f"torch {torch.__version__}, transformers {transformers.__version__}, {N_CITIES} cities, random weights")
     measure(*build_subject(), layers)
     print(f"peak memory {peak_gb():.2f} GB (both ways in one process)")

@@ -17,67 +17,31 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import os
-import platform
-import resource
 import statistics
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
-HOME = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(HOME))  # the project's modules, from wherever this is started
+from fixtures import build_subject, machine, random_sae, write_sae
 
-from autoencoder import SparseAutoencoder  # noqa: E402
-from data.intervention_data import PairBatch, index_pairs, make_pairs  # noqa: E402
-from data.ravel_data_prep import ATTRIBUTES, EXAMPLES, Prompts, build_prompts, read_cities, sentence  # noqa: E402
-from featurizers import Das, Neuron, Sae  # noqa: E402
-from imports import functional, tokenizers, torch, transformers  # noqa: E402
-from models import Harvest, Subject  # noqa: E402
-from saes import RELEASES, load_sae, locate, save_sae  # noqa: E402
-from training import ENGINES, soft_mask  # noqa: E402
+from command import peak_gb
+from data.intervention_data import PairBatch, index_pairs, make_pairs
+from data.ravel_data_prep import Prompts
+from featurizers import Das, Neuron, Sae
+from imports import functional, torch, transformers
+from models import Harvest, Subject
+from saes import load_sae, release_named
+from training import ENGINES, soft_mask
 
-N_CITIES = 40  # as many as GPT-2 small knows in the paper
-PROMPT_LENGTHS = {"country": 59, "continent": 61}  # and their lengths there
 BATCH_SIZE = 16
 LEARNING_RATE = 1e-3
-N_FIRING = 100  # latents that fire on a vector, on average
 SKEW_ENTRY = 0.05  # standard deviation of DAS's parameter: a rotation well away from its start
 SAES = {"sae": ("bloom", 24_576), "sae-wide": ("apollo-e2e", 46_080)}  # method -> release, latents
 METHODS = ("neuron", "das", "sae")
-START, UNKNOWN = "<|endoftext|>", "<unk>"
 WANTED = {"layer": 5, "ratio": 15, "methods": ("neuron", "sae")}
 
 
-# ---------------------------------------------------------------- model, prompts, pairs
-
-
-def word_tokenizer(texts: list[str]):
-    """Every word and every full stop is one token, which gives the prompts the lengths they have in GPT-2."""
-    splitter = tokenizers.pre_tokenizers.Whitespace()
-    words = [START, UNKNOWN, *(word for text in texts for word, _ in splitter.pre_tokenize_str(text))]
-    vocabulary = {word: i for i, word in enumerate(dict.fromkeys(words))}
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token=UNKNOWN))
-    tokenizer.pre_tokenizer = splitter
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=START, eos_token=START, unk_token=UNKNOWN
-    )
-
-
-def build_subject() -> tuple[Subject, Prompts]:
-    """GPT-2 small's shape with random weights, and the paper's prompts for 40 cities."""
-    table = [city for city in read_cities(HOME / "data" / "cities.csv") if city.name.isalpha()]
-    cities = [table[i * len(table) // N_CITIES] for i in range(N_CITIES)]  # from all continents
-    facts = [(c.name, a, c.value(a)) for c in cities for a in ATTRIBUTES]
-    facts += [(example["city"], a, example[a]) for example in EXAMPLES for a in ATTRIBUTES]
-    tokenizer = word_tokenizer([sentence(attribute, name, value) for name, attribute, value in facts])
-    prompts = build_prompts(cities, tokenizer, "few-shot")
-    lengths = {attribute: prompts.tokens[attribute].shape[1] for attribute in ATTRIBUTES}
-    assert (len(prompts), lengths, prompts.suffix) == (N_CITIES, PROMPT_LENGTHS, 8), (len(prompts), lengths)
-    torch.manual_seed(0)
-    return Subject(transformers.GPT2LMHeadModel(transformers.GPT2Config()), tokenizer, "random"), prompts
+# ---------------------------------------------------------------- pairs
 
 
 def draw_batches(prompts: Prompts, n: int) -> list[PairBatch]:
@@ -92,36 +56,18 @@ def draw_batches(prompts: Prompts, n: int) -> list[PairBatch]:
 # ---------------------------------------------------------------- featurizers
 
 
-def random_sae(release: str, n_latents: int, x_RD, layer: int, n_layers: int) -> SparseAutoencoder:
-    """Random unit directions, of which about 100 fire on each vector [R, d_model]; written to a file and read back.
-
-    The vectors are centred as the family does, and their mean is taken off before
-    encoding: else the same latents fire on all of them, and fewer are ever alive than
-    with a published SAE, which would flatter the fast engine.
-    """
-    family = RELEASES[release].family
-    x_RD = x_RD - x_RD.mean(-1, keepdim=True)
-    mean = x_RD.mean(0)
-    generator = torch.Generator().manual_seed(layer)
-    W_dec = functional.normalize(torch.randn(n_latents, x_RD.shape[1], generator=generator), dim=1)
-    W_enc = W_dec.T.contiguous()
-    threshold = ((x_RD - mean) @ W_enc).topk(N_FIRING, dim=1).values[:, -1].mean()
-    b_enc = torch.full((n_latents,), -float(threshold))
-    subtract_b_dec = family == "bloom"
-    if not subtract_b_dec:
-        b_enc -= mean @ W_enc
+def read_back(release: str, n_latents: int, x_RD, layer: int, n_layers: int):
+    """A random SAE, by way of a file in its publisher's format."""
     with tempfile.TemporaryDirectory() as folder:
-        path = locate(release, folder, layer, n_layers)
-        sae = SparseAutoencoder(family, layer, "", W_enc, b_enc, W_dec, mean, subtract_b_dec, centred=True)
-        save_sae(family, path, sae, n_layers)
-        return load_sae(family, path, layer, d_model=x_RD.shape[1])
+        path = write_sae(release, folder, random_sae(release, n_latents, x_RD, layer), n_layers)
+        return load_sae(release_named(release).family, path, layer, d_model=x_RD.shape[1])
 
 
 def featurizers(method: str, x_RD, layer: int, n_layers: int) -> dict:
     """The same featurizer for each engine, with parameters of its own where it has any."""
     d_model = x_RD.shape[1]
     if method in SAES:
-        sae = random_sae(*SAES[method], x_RD, layer, n_layers)
+        sae = read_back(*SAES[method], x_RD, layer, n_layers)
         return {name: Sae(sae) for name in ENGINES}
     if method == "neuron":
         return {name: Neuron(d_model) for name in ENGINES}
@@ -229,22 +175,6 @@ def measure(subject: Subject, prompts: Prompts, harvest: Harvest, layer: int, me
 # ---------------------------------------------------------------- the report
 
 
-def processor() -> str:
-    """The processor's name, where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def peak_gb() -> float:
-    """The most memory this process has held so far, in units of 10^9 bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak * (1 if sys.platform == "darwin" else 1024) / 1e9  # kibibytes, but bytes on macOS
-
-
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     # At the last block (11) a patch cannot be learned: nothing after it moves information between positions.
@@ -278,7 +208,7 @@ def main() -> None:
     methods = [*arguments.methods, *(["sae-wide"] if arguments.wide else [])]
     torch.set_num_threads(1)
     began = time.perf_counter()
-    print(f"{datetime.date.today()}, {processor()}, {os.cpu_count()} cores, 1 thread")
+    print(f"{datetime.date.today()}, {machine()}, 1 thread")
     print(f"torch {torch.__version__}, transformers {transformers.__version__}, random weights, batch {BATCH_SIZE}\n")
     subject, prompts = build_subject()
     harvest_began = time.perf_counter()

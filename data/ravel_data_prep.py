@@ -101,8 +101,15 @@ def _csv_rows(text: str, path: Path):
 
 
 def _json_rows(text: str, path: Path):
+    def unique(pairs: list) -> dict:  # json itself would keep the last of two and say nothing
+        found = dict(pairs)
+        for name, value in pairs if len(found) < len(pairs) else ():
+            if found[name] != value:
+                raise UserError(f"{path}: {name!r} occurs twice with different content; keep one of the two")
+        return found
+
     try:
-        table = json.loads(text)
+        table = json.loads(text, object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid json ({error}); download it again or use a csv") from None
     if not isinstance(table, dict) or not all(isinstance(facts, dict) for facts in table.values()):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import math
+import weakref
 
 import pytest
 import torch
 
+import featurizers
 from featurizers import METHODS, Das, Ingredients, Neuron, Sae, expm_action
 from imports import UserError
 from saes import RELEASES, SparseAutoencoder, load_sae, save_sae
@@ -392,6 +395,31 @@ def test_without_an_sae_mask_0_is_the_base_and_mask_1_the_source(method):
     for mask, expected in ((torch.zeros(16), x_RD[base]), (torch.ones(16), x_RD[source])):
         torch.testing.assert_close(frozen.patch(base, source, mask), expected, rtol=0, atol=2e-5)
         torch.testing.assert_close(featurizer.patch(x_RD[base], x_RD[source], mask), expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("family", ["openai", "apollo", "bloom"])
+def test_what_is_frozen_lets_the_sae_go(family):
+    """Large SAEs of one layer would else lie in memory together."""
+    sae = make_sae(family)
+    frozen = Sae(sae, error_term=True).freeze(randn(9, D))
+    whole = [weakref.ref(part) for part in (sae, sae.W_enc, sae.W_dec)]
+    del sae
+    gc.collect()
+    assert [part() for part in whole] == [None, None, None]
+    rows = torch.tensor([0, 1])
+    assert torch.isfinite(frozen.patch(rows, rows, torch.ones(len(frozen.alive)))).all()
+
+
+def test_the_alive_are_those_of_all_chunks(monkeypatch):
+    """Ascending and complete, however the table is cut."""
+    sae, x = make_sae("bloom"), randn(11, D)
+    latents, _ = sae.encode(x)
+    expected = (latents > 0).any(0).nonzero()[:, 0]
+    for size in (1, 2, 4, 64):
+        monkeypatch.setattr(featurizers, "CHUNK", size)
+        alive, values = Sae(sae)._alive_latents(x)
+        assert torch.equal(alive, expected)
+        torch.testing.assert_close(values, latents[:, expected], rtol=1e-5, atol=1e-6)
 
 
 def test_every_method_builds_its_own_featurizer():

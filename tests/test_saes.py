@@ -546,7 +546,32 @@ def test_apollos_own_run_goes_before_its_mirror(tmp_path):
     assert not is_mirror("apollo", folder)
 
 
+# ---------------------------------------------------------------- what is recorded of a file
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_decoder_norms_are_those_stored(tmp_path, raw):
+    """One norm per latent; apollo's before it normalises them."""
+    # openai's columns: (1, 0, -1, 2), (0, 1, 0, 0), (0, 0, 1, 0): sqrt 6, 1, 1
+    norms = load_sae("openai", openai_file(tmp_path), raw_residual=raw).decoder_norms
+    assert norms == pytest.approx({"min": 1, "median": 1, "max": 6**0.5}, abs=1e-6)
+    # apollo's: 5 and 2; of an even number torch's median is the lower one of the two in the middle
+    norms = load_sae("apollo", apollo_folder(tmp_path / "run"), raw_residual=raw).decoder_norms
+    assert norms == {"min": 2, "median": 2, "max": 5}
+    # bloom's rows: (1, 2, 0) and (0, 1, -1)
+    norms = load_sae("bloom", bloom_folder(tmp_path), raw_residual=raw).decoder_norms
+    assert norms == pytest.approx({"min": 2**0.5, "median": 2**0.5, "max": 5**0.5}, abs=1e-6)
+
+
 # ---------------------------------------------------------------- errors
+
+
+def test_bloom_s_config_of_another_size_is_refused(tmp_path):
+    """As where the two files of a folder are of two SAEs."""
+    folder = bloom_folder(tmp_path)
+    config = json.loads((folder / "cfg.json").read_text())
+    (folder / "cfg.json").write_text(json.dumps(config | {"d_sae": 24576}))
+    assert_refused("bloom", folder, folder / "sae_weights.safetensors", "2 latents", "d_sae = 24576", "cfg.json")
 
 
 def assert_refused(family: str, path: Path, named: Path, *said: str, **options) -> None:

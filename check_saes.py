@@ -1,0 +1,207 @@
+"""Check SAEs on the experiment's prompts: are they whole, and are they fed the stream they were trained on?
+
+    python saes.py check                                      every published SAE that is there
+    python saes.py check --model toy                          the toy world's, offline
+    python saes.py check --family bloom --layers 0 5
+    python saes.py check --family sae:runs/mine
+
+Each SAE is read as the experiment reads it and with centring turned about, on the city's
+vectors of all known prompts. One that explains less than 0, or more when it is read the
+other way, is marked: it is fed the wrong stream, or is another layer's or model's.
+
+explained   1 - mean |x - x_hat|^2 / mean |x - mean(x)|^2, as SAELens has it
+error       mean over vectors of |x - x_hat|^2
+norms       of the decoder's rows as they are stored: min, median, max
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import command
+from featurizers import METHODS
+from imports import UserError
+from inputs import Inputs, asked_layers, depth, layers_of, read_inputs, require_sae, set_up
+from quality import encode, reconstruction
+from results import shortened
+from saes import locate, release_named
+from settings import InputSettings, Options, Parser
+
+RELEASES = [name for name, method in METHODS.items() if method.release]
+BETTER = 0.99  # of the error: a smaller gain is no sign, an SAE may hardly see the mean
+MARKS = {
+    "RAW": "it fits better without centring than as it is read",
+    "CENTRED": "it fits better with centring than as it is read",
+    "WRONG": "explains less than the mean: another layer's or model's (or end to end)",
+}
+PASSED_ON = ("--layers", "--model", "--saes", "--cities", "--prompt", "--device", "--threads")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How an SAE does on the vectors, read in one way."""
+
+    l0: float
+    squared_error: float
+    explained_variance: float | None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One SAE, read as the experiment reads it and with centring turned about."""
+
+    method: str
+    layer: int
+    path: str
+    n_latents: int
+    k: int | None
+    decoder_norms: dict[str, float]
+    reads: str  # as the experiment reads it: raw, centred, or normalised, which takes the mean off anyway
+    used: Reading
+    other: Reading
+
+    def mark(self) -> str:
+        """What is wrong with it, in a few letters; '' if nothing is."""
+        if self.other.squared_error < BETTER * self.used.squared_error:
+            return "RAW" if self.reads == "centred" else "CENTRED"
+        explained = self.used.explained_variance
+        return "" if explained is not None and explained > 0 else "WRONG"
+
+
+def read_settings(argv: list[str]) -> InputSettings:
+    """Raises UserError for whatever can be seen to be wrong without loading a model."""
+    parser = Parser(
+        prog="saes.py check",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    families = sorted({release_named(name).family for name in RELEASES})
+    names = ", ".join(dict.fromkeys([*families, *RELEASES]))
+    parser.add_argument("--family", nargs="+", default=["all"], help=f"{names}, sae:FOLDER, or all (all)")
+    parser.add_argument("--layers", nargs="+", default=["all"], help="numbers, or all (all)")
+    parser.add_argument("--model", nargs=1, help="a hub id, a checkpoint folder, or toy (GPT-2 small)")
+    parser.add_argument("--saes", nargs=1, metavar="DIR", help="where SAEs are (saved_models/saes)")
+    parser.add_argument("--cities", nargs=1, metavar="FILE", help="csv of city,country,continent, or RAVEL's json")
+    parser.add_argument("--prompt", nargs=1, help="few-shot or bare (few-shot; toy: bare)")
+    parser.add_argument("--device", nargs=1, help="auto, cpu, cuda or mps (auto)")
+    parser.add_argument("--threads", nargs=1, metavar="N", help="CPU threads (torch's choice; toy: 1)")
+    parser.add_argument("--unfiltered", action="store_true", help="take every one-token city, known or not")
+    given = vars(parser.parse_args(argv))
+    methods = []
+    for name in given["family"]:
+        of_family = [release for release in RELEASES if name in ("all", release_named(release).family)]
+        methods += of_family or [name]
+    # From here on it is the other commands' way with these flags.
+    passed = ["--methods", *methods]
+    for flag in PASSED_ON:
+        values = given[flag[2:]]
+        passed += [flag, *values] if values else []
+    passed += ["--unfiltered"] if given["unfiltered"] else []
+    options = Options(__doc__, RELEASES)
+    settings = options.read(passed)
+    settings["methods_named"] = "all" not in given["family"]
+    return InputSettings(**settings, raw_residual=False)
+
+
+def check(settings: InputSettings) -> None:
+    """Print the table.  Raises UserError at its end if a file is damaged, or if there is none at all."""
+    n_layers = depth(settings)
+    layers = asked_layers(settings, n_layers)
+    wanted = []
+    for method in settings.methods:
+        has = layers_of(method, settings, n_layers)
+        for layer in layers:
+            require_sae(method, layer, has, settings)
+        wanted += [(method, layer) for layer in has if layer in layers]
+    set_up(settings)
+    paths = {(method, layer): locate(method, settings.saes, layer, n_layers) for method, layer in wanted}
+    there = {key: path for key, path in paths.items() if path.exists()}
+    missing = _missing([key for key in paths if key not in there])
+    if not there:
+        raise UserError(f"there is no SAE to check in {settings.saes} ({missing or 'none asked for'}); see setup.sh")
+    inputs = read_inputs(settings, [])  # of none of them: a damaged one must not keep the others from being checked
+    inputs.sae_paths |= there
+    harvest = inputs.subject.harvest(inputs.prompts, sorted({layer for _, layer in there}))
+    n = 2 * len(inputs.prompts)
+    print(f"{shortened(settings.model, 26)}: {n} vectors; other: with centring turned about\n")
+    print(HEAD)
+    damaged, marks = [], set()
+    for method, layer in there:
+        try:
+            found = measure(inputs, method, layer, harvest.residuals[layer][:, 0])
+        except UserError as error:
+            damaged.append(str(error))
+            print(f"{layer:>2} {shortened(method, 14):<14} DAMAGED, see below")
+        else:
+            print(rows(found, settings.saes), flush=True)
+            marks.add(found.mark())
+    for mark in sorted(marks & MARKS.keys()):
+        print(f"{mark}: {MARKS[mark]}")
+    if missing:
+        print(f"missing in {settings.saes}: {missing}")
+    for error in damaged:
+        print(f"DAMAGED: {error}")
+    if damaged:
+        raise UserError(f"{len(damaged)} of {len(there)} SAEs cannot be used, the first: {damaged[0]}")
+
+
+def measure(inputs: Inputs, method: str, layer: int, x_ND) -> Checked:
+    """Read an SAE and run it on vectors of the raw residual in both ways.  Raises UserError."""
+    sae = inputs.load_sae(method, layer)
+    reads = "normalised" if sae.normalised else "centred" if sae.centred else "raw"
+    used = _read(sae, x_ND)
+    sae.centred = not sae.centred
+    other = _read(sae, x_ND)
+    return Checked(method, layer, sae.path, sae.n_latents, sae.k, sae.decoder_norms, reads, used, other)
+
+
+def _read(sae, x_ND) -> Reading:
+    seen = encode(sae, x_ND)
+    scores = reconstruction(x_ND, seen.x_hat_ND)
+    return Reading(float(seen.l0_N.double().mean()), scores["squared_error"], scores["explained_variance"])
+
+
+# ---------------------------------------------------------------- the table
+
+WIDTH = 79
+HEAD = (
+    "                                        explained            error\n"
+    " L release        latents     l0   as read   other   as read   other"
+)
+
+
+def rows(found: Checked, root: Path) -> str:
+    """Two lines of at most 80 columns: the numbers; how it is read and which file it is."""
+    used, other = found.used, found.other
+    numbers = (
+        f"{found.layer:>2} {shortened(found.method, 14):<14} {found.n_latents:>7} {used.l0:>6.1f} "
+        f"{_share(used.explained_variance):>9} {_share(other.explained_variance):>7} "
+        f"{used.squared_error:>9.4g} {other.squared_error:>7.3g} {found.mark()}"
+    )
+    norms = " ".join(f"{found.decoder_norms[name]:.3g}" for name in ("min", "median", "max"))
+    how = found.reads + (f", k {found.k}" if found.k else "")
+    about = f"   {how}; norms {norms}; "
+    path = Path(found.path)
+    path = path.relative_to(root) if path.is_relative_to(root) else path
+    return f"{numbers.rstrip()}\n{about}{shortened(str(path), max(WIDTH - len(about), 12))}"
+
+
+def _share(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:.0e}"
+
+
+def _missing(absent: list[tuple[str, int]]) -> str:
+    """'bloom 0 3, openai 5', or '' if nothing is."""
+    layers: dict[str, list[str]] = {}
+    for method, layer in absent:
+        layers.setdefault(method, []).append(str(layer))
+    return ", ".join(f"{method} {' '.join(found)}" for method, found in layers.items())
+
+
+def main(argv: list[str]) -> int:
+    return command.run(lambda: check(read_settings(argv)), interrupted="nothing was written")
