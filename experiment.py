@@ -7,20 +7,19 @@ every SAE file, and what is already in the output folder.
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import wandb_log
 from data.intervention_data import PARTS, PairBatch, index_pairs, make_pairs, pairs_digest
-from featurizers import Ingredients, method_named
+from featurizers import method_named
 from files import write_json
 from imports import UserError, tqdm
 from inputs import device_name, read_inputs, saes_of
-from results import Run, Store, difference, provenance, shortened
+from results import Run, Store, difference, provenance
 from settings import Settings
-from training import ENGINES, SCORES, FastEngine, NnsightEngine, Schedule, evaluate, train, untrained
+from trainer import Order, Progress, Trainer
+from workers import train_in_processes
 
 RESULT_FORMAT = 1  # of the result files; a result of another format is another configuration
 
@@ -35,18 +34,6 @@ class Pairs:
     file: Path
 
 
-@dataclass(frozen=True)
-class Ready:
-    """A method at one layer, ready to train.  On the fast engine it keeps of an SAE what its run needs, no more."""
-
-    engine: FastEngine | NnsightEngine
-    n_features: int
-    l0: float | None
-    sae: dict | None  # what results say of the SAE
-    parameters: list = field(default_factory=list)  # beside theta
-    saved: Callable[[], dict] = dict  # tensors beside theta that the features depend on
-
-
 @dataclass
 class Experiment:
     """A grid on one model: shared inputs, and what is to do."""
@@ -55,7 +42,6 @@ class Experiment:
     store: Store
     runs: list[Run]
     pairs: dict[tuple[str, int], Pairs] = field(default_factory=dict)  # by target and seed
-    baselines: dict[tuple, dict] = field(default_factory=dict)
 
     def execute(self) -> None:
         s = self.settings
@@ -141,104 +127,24 @@ class Experiment:
 
     def _train_all(self, todo: list[Run]) -> None:
         s = self.settings
-        last = self.subject.n_layers - 1
-        self.harvest = self.subject.harvest(self.prompts, sorted({run.layer for run in todo}))
-        self.provenance = provenance(device_name(s.device))
-        self.schedule = Schedule(s.epochs, s.batch_size, s.lr, tuple(s.temperature))
-        steps = sum(
-            s.epochs * self.schedule.steps_per_epoch(len(self.pairs[run.target, run.seed].parts["train"]))
-            for run in todo
-            if method_named(run.method).fixed_mask is None and run.layer != last
+        order = Order(
+            settings=s,
+            inputs=self.inputs,
+            store=self.store,
+            pairs={key: (pairs.parts, pairs.file.name) for key, pairs in self.pairs.items()},
+            configs={run: self.config(run) for run in todo},
+            provenance=provenance(device_name(s.device)),
+            wandb_mode=self.wandb_mode,
         )
         with tqdm.tqdm(
-            total=steps,
+            total=order.steps(todo),
             bar_format="{desc} {percentage:3.0f}% [{elapsed}<{remaining}{postfix}]",  # fits 80 columns
             smoothing=0.02,
             mininterval=0.2 if sys.stderr.isatty() else 15,
         ) as bar:
-            engines: dict[str, Ready] = {}  # of one layer: what has no parameters serves all targets and seeds
-            for i, run in enumerate(todo):
-                if i and run.layer != todo[i - 1].layer:
-                    engines.clear()
-                bar.set_description(f"run {i + 1}/{len(todo)} {run.target} {shortened(run.method, 17)} L{run.layer}")
-                self._do(run, engines, bar)
-
-    def _do(self, run: Run, engines: dict, bar) -> None:
-        s, method = self.settings, method_named(run.method)
-        started = time.perf_counter()
-        pairs = self.pairs[run.target, run.seed]
-        ready = self._ready(run, engines)
-        engine = ready.engine
-        is_trained = method.fixed_mask is None and run.layer < self.subject.n_layers - 1
-        if is_trained:
-
-            def on_step(loss, accuracy):
-                bar.update(1)
-                if bar.n % 20 == 0:
-                    bar.set_postfix(loss=f"{float(loss):.2f}", acc=f"{float(accuracy):.2f}", refresh=False)
-
-            trained = train(engine, ready.parameters, pairs.parts["train"], self.schedule, run.seed, s.device, on_step)
-        else:
-            trained = untrained(engine, method.fixed_mask, s.device)
-        temperature, n_cities = s.temperature[1], len(self.prompts)
-        scores = {
-            part: evaluate(engine, trained.theta, pairs.parts[part], temperature, n_cities, intervals=part == "test")
-            for part in PARTS
-        }
-        theta = engine.widen(trained.theta)
-        result = {
-            **{key: getattr(run, key) for key in ("target", "method", "layer", "seed")},
-            **{"model": s.model, "mode": s.mode, "split": s.split},
-            "config": self.config(run),
-            "n_features": ready.n_features,
-            "n_selected": int((theta > 0).sum()),
-            "l0": ready.l0,
-            "sae": ready.sae,
-            "last_block": run.layer == self.subject.n_layers - 1,
-            **scores,
-            "baselines": {
-                **{
-                    name: self._baseline(run, name, 1.0 if name == "full" else 0.0, engines)
-                    for name in ("none", "full")
-                },
-                "reconstruction": self._baseline(run, run.method, 0.0, engines) if method.release else None,
-            },
-            "history": trained.history,
-            "pairs": pairs.file.name,
-            "seconds": round(time.perf_counter() - started, 3),
-            **self.provenance,
-        }
-        self.store.write(run, result, {"theta": theta, **ready.saved()})
-        if self.wandb_mode:
-            wandb_log.log(run, result, s.output, self.wandb_mode)
-
-    def _ready(self, run: Run, engines: dict) -> Ready:
-        """A run's method at its layer."""
-        method = method_named(run.method)
-        if run.method not in engines:
-            sae = self.inputs.load_sae(method.release, run.layer) if method.release else None
-            need = Ingredients(self.subject.d_model, run.seed, self.settings.device, sae, self.settings.error_term)
-            featurizer = method.build(need)
-            l0 = featurizer.l0(self.harvest.residuals[run.layer][:, 0])
-            engine = ENGINES[self.settings.engine](self.subject, self.prompts, self.harvest, run.layer, featurizer)
-            about = None
-            if sae is not None:
-                digest = self.inputs.sae_digests[method.release, run.layer]
-                about = {"file": sae.path, "digest": digest, "k": sae.k, "decoder_norms": sae.decoder_norms}
-            ready = Ready(engine, featurizer.n_features, l0, about)
-            if featurizer.parameters:  # trained: each run gets its own
-                return replace(ready, parameters=featurizer.parameters, saved=featurizer.saved)
-            engines[run.method] = ready
-        return engines[run.method]
-
-    def _baseline(self, run: Run, method: str, mask: float, engines: dict) -> dict:
-        """Test scores of a method's features with a constant mask."""
-        key = (run.target, run.seed, run.layer, method, mask)
-        if key not in self.baselines:
-            name = method if method_named(method).release else "full"
-            engine = self._ready(Run(run.target, name, run.layer, run.seed), engines).engine
-            theta = untrained(engine, mask, self.settings.device).theta
-            test = self.pairs[run.target, run.seed].parts["test"]
-            scores = evaluate(engine, theta, test, self.settings.temperature[1], len(self.prompts))["hard"]
-            self.baselines[key] = {name: scores[name] for name in SCORES}
-        return self.baselines[key]
+            if s.workers > 1:
+                train_in_processes(order, s.workers, bar)
+                return
+            trainer = Trainer(order)
+            for layer in order.layers():
+                trainer.do_layer(layer, Progress(bar))

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from data.intervention_data import MODES, SPLITS, default_split
 from data.ravel_data_prep import ATTRIBUTES, PROMPT_STYLES
+from engines import ENGINES
 from featurizers import METHODS
 from imports import UserError, torch
 from saelens import is_own, normalised
-from training import ENGINES
 
 HOME = Path(__file__).parent
 DEFAULT_MODEL = "openai-community/gpt2"
@@ -27,6 +27,7 @@ PROFILES = {
         "temperature": [10.0, 0.1],
         "max_pairs": None,
         "prompt": "few-shot",
+        "joint": 4,
         "threads": None,
         "cities": HOME / "data" / "cities.csv",
         "saes": HOME / "saved_models" / "saes",
@@ -39,6 +40,7 @@ PROFILES = {
         "temperature": [1.0, 0.1],
         "max_pairs": 320,
         "prompt": "bare",
+        "joint": 12,
         "threads": 1,  # its products are too small to share
         "cities": "cities.csv",  # of the toy world's own folder
         "saes": "saes",
@@ -82,6 +84,8 @@ class Settings(InputSettings):
     max_pairs: int | None
     error_term: bool
     engine: str
+    joint: int
+    workers: int
     wandb: bool
 
 
@@ -145,7 +149,7 @@ class Options:
         args["methods"] = _chosen_methods(args["methods"], self.methods)
         args["layers"] = None if args["layers"] == ["all"] else _numbers("layer", args["layers"])
         args["device"] = _device(args["device"])
-        for name in ("epochs", "batch_size", "threads", "max_pairs"):
+        for name in ("epochs", "batch_size", "threads", "max_pairs", "joint", "workers"):
             if args.get(name) is not None and args[name] < 1:
                 raise UserError(f"--{name.replace('_', '-')} is {args[name]}; it must be at least 1")
         return args
@@ -171,6 +175,8 @@ def parser(description: str) -> Options:
     flag("--error-term", action="store_true", help="add an SAE's reconstruction error back")
     flag = options.running.add_argument
     flag("--engine", choices=list(ENGINES), default="fast", help="nnsight: the slow, plain way (fast)")
+    flag("--joint", type=int, metavar="N", help="runs of a layer that train in one forward pass (4 / 12)")
+    flag("--workers", type=int, default=1, metavar="N", help="processes that share the layers (1)")
     flag("--wandb", action="store_true", help="log to Weights & Biases too (offline without an account)")
     return options
 

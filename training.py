@@ -1,96 +1,17 @@
-"""Train one mask and test it, on either of two engines that compute the same.
-
-fast    frozen residuals and prefix, only what the patch can reach (models.py)
-nnsight the same step the plain way: base and source in full, as two invokes of
-        one trace; slow, kept to check the fast one against
-"""
+"""Train masks and test them, on either of two engines that compute the same (engines.py)."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from data.intervention_data import KINDS, PairBatch
-from data.ravel_data_prep import ATTRIBUTES, Prompts
-from featurizers import Frozen
-from imports import functional, nnsight, torch
-from models import Harvest, Subject
+from engines import FastEngine, NnsightEngine
+from imports import functional, torch
 
 SCORES = ("cause", "isolation", "disentangle")
 FIXED_THETA = math.inf  # sigmoid(+-inf / T) is exactly 1 or 0 at every temperature
-
-
-# ---------------------------------------------------------------- engines
-
-
-class FastEngine:
-    """Logits of patched prompts on the exact fast path, at one layer."""
-
-    def __init__(self, subject: Subject, prompts: Prompts, harvest: Harvest, layer: int, featurizer):
-        self.subject = subject
-        self.harvest = harvest
-        self.layer = layer
-        self.residuals = harvest.residuals[layer]  # [2 n, S, d_model]
-        self.frozen: Frozen = featurizer.freeze(self.residuals[:, 0])
-        n_features = featurizer.n_features  # and not the featurizer, which may hold a whole SAE
-        self.n_active = n_features if self.frozen.alive is None else len(self.frozen.alive)
-        self.widen = lambda theta: self.frozen.widen(theta, n_features)
-
-    def logits(self, pairs: PairBatch, mask):
-        """Pairs (rows on the CPU) and mask [n_active] -> last-position logits [B, vocabulary]."""
-        prefix_of = [self.harvest.prefix_of[row] for row in pairs.base.tolist()]
-        order = sorted(range(len(prefix_of)), key=prefix_of.__getitem__)  # stable
-        used = sorted(set(prefix_of))
-        index = torch.tensor(order)
-        base, source = pairs.base[index].to(self.subject.device), pairs.source[index].to(self.subject.device)
-        x_BD = self.frozen.patch(base, source, mask)
-        x_BSD = torch.cat([x_BD[:, None], self.residuals[base, 1:]], dim=1)
-        logits = self.subject.suffix_logits(
-            x_BSD, self.layer, [self.harvest.prefixes[p] for p in used], [prefix_of.count(p) for p in used]
-        )
-        return logits if len(used) == 1 else logits[index.argsort().to(logits.device)]
-
-
-class NnsightEngine:
-    """The same logits from full forward passes of base and source, traced by nnsight."""
-
-    def __init__(self, subject: Subject, prompts: Prompts, harvest: Harvest | None, layer: int, featurizer):
-        self.subject = subject
-        self.prompts = prompts
-        self.layer = layer
-        self.featurizer = featurizer
-        self.n_active = featurizer.n_features
-        self.widen = lambda theta: theta
-
-    def logits(self, pairs: PairBatch, mask):
-        """Pairs (rows on the CPU) and mask [n_features] -> last-position logits [B, vocabulary]."""
-        n = len(self.prompts)
-        parts, order = [], []
-        for a, attribute in enumerate(ATTRIBUTES):  # prompts of one trace must be equally long
-            chosen = (pairs.base // n == a).nonzero()[:, 0]
-            if len(chosen):
-                tokens = self.prompts.tokens[attribute]
-                parts.append(self._traced(tokens[pairs.base[chosen] % n], tokens[pairs.source[chosen] % n], mask))
-                order.append(chosen)
-        return torch.cat(parts)[torch.cat(order).argsort().to(parts[0].device)]
-
-    def _traced(self, base_BL, source_BL, mask):
-        model, at = self.subject.traced, -self.prompts.suffix
-        block, featurizer = model.transformer.h[self.layer], self.featurizer
-        base_BL, source_BL = base_BL.to(self.subject.device), source_BL.to(self.subject.device)
-        with model.trace() as tracer:
-            with tracer.invoke({"input_ids": source_BL}):
-                x_source = block.output[:, at].clone()
-            with tracer.invoke({"input_ids": base_BL}):
-                x_base = block.output[:, at].clone()  # cloned: its place is written to below
-                block.output[:, at] = featurizer.patch(x_base, x_source, mask)
-                logits = nnsight.save(model.lm_head.output[:, -1])
-        return logits
-
-
-ENGINES: dict[str, Callable] = {"fast": FastEngine, "nnsight": NnsightEngine}
 
 
 # ---------------------------------------------------------------- masks
@@ -124,7 +45,7 @@ class Trained:
 
     theta: torch.Tensor
     history: list[dict] = field(default_factory=list)
-    seconds: float = 0.0
+    seconds: float = 0.0  # its share of the time that all trained beside it took
 
 
 def untrained(engine, fixed_mask: float | None, device: str) -> Trained:
@@ -135,50 +56,73 @@ def untrained(engine, fixed_mask: float | None, device: str) -> Trained:
     return Trained(theta)
 
 
-def train(
-    engine, parameters: list, pairs: PairBatch, schedule: Schedule, seed: int, device: str, on_step=lambda **_: None
-) -> Trained:
-    """Adam on theta (and the featurizer's parameters) against cross-entropy over the full vocabulary.
+@dataclass
+class Job:
+    """A mask to train: the engine of its featurizer, the featurizer's own parameters, its pairs, its random stream."""
 
-    theta starts at 0, the mask is sigmoid(theta / T).  Pairs are shuffled anew each
-    epoch by the seed; a batch mixes cause and isolation pairs.
-    on_step(loss=, accuracy=): called after each step with tensors.
+    engine: FastEngine | NnsightEngine
+    parameters: list
+    pairs: PairBatch
+    seed: int
+
+    def batches(self, schedule: Schedule):
+        """(batch, temperature, epoch if the batch is its last, else None) of every step.
+
+        Pairs are shuffled anew each epoch by the seed; a batch mixes cause and isolation pairs.
+        """
+        generator = torch.Generator().manual_seed(self.seed)
+        start, end = schedule.temperature
+        per_epoch = schedule.steps_per_epoch(len(self.pairs))
+        last_step = max(1, schedule.epochs * per_epoch - 1)
+        step = 0
+        for epoch in range(1, schedule.epochs + 1):
+            shuffled = self.pairs[torch.randperm(len(self.pairs), generator=generator)]
+            for i in range(per_epoch):
+                batch = shuffled[slice(i * schedule.batch_size, (i + 1) * schedule.batch_size)]
+                yield batch, start + (end - start) * step / last_step, epoch if i + 1 == per_epoch else None
+                step += 1
+
+
+def train(jobs: list[Job], schedule: Schedule, device: str, on_step=lambda **_: None) -> list[Trained]:
+    """Train the masks of several runs at one layer in lockstep, all their rows in one forward pass.
+
+    Adam on theta (and the featurizer's parameters) against cross-entropy over the full
+    vocabulary.  theta starts at 0, the mask is sigmoid(theta / T).  The loss is the sum of
+    the runs' own, and they share no parameter: each trains as it would alone, but for
+    the rounding of products over more rows (tests/test_joint.py).
+    on_step(runs=, loss=, accuracy=): called after each step; the last two are means, as tensors.
     """
-    started = time.perf_counter()
-    theta = torch.zeros(engine.n_active, device=device, requires_grad=True)
-    optimizer = torch.optim.Adam([theta, *parameters], lr=schedule.lr)
-    generator = torch.Generator().manual_seed(seed)
-    start, end = schedule.temperature
-    last_step = max(1, schedule.epochs * schedule.steps_per_epoch(len(pairs)) - 1)
-    trained = Trained(theta.detach())
-    step = 0
-    for epoch in range(1, schedule.epochs + 1):
-        loss_sum = torch.zeros((), device=device)
-        right = torch.zeros((), device=device)
-        for index in torch.randperm(len(pairs), generator=generator).split(schedule.batch_size):
-            batch = pairs[index]
-            label = batch.label.to(device)
-            temperature = start + (end - start) * step / last_step
-            logits = engine.logits(batch, soft_mask(theta, temperature))
-            loss = functional.cross_entropy(logits, label)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            with torch.no_grad():
-                hits = (logits.argmax(-1) == label).sum()
-                loss_sum += loss * len(batch)
-                right += hits
-            on_step(loss=loss.detach(), accuracy=hits / len(batch))
-            step += 1
-        trained.history.append(
-            {
-                "epoch": epoch,
-                "loss": float(loss_sum) / len(pairs),
-                "accuracy": float(right) / len(pairs),
-                "temperature": temperature,
-            }
-        )
-    trained.seconds = time.perf_counter() - started
+    began = time.perf_counter()
+    thetas = [torch.zeros(job.engine.n_active, device=device, requires_grad=True) for job in jobs]
+    parameters = [p for theta, job in zip(thetas, jobs, strict=True) for p in (theta, *job.parameters)]
+    optimizer = torch.optim.Adam(parameters, lr=schedule.lr, fused=device != "mps")
+    trained = [Trained(theta.detach()) for theta in thetas]
+    sums = torch.zeros(2, len(jobs), device=device)  # of losses and of right answers, this epoch so far
+    streams = [job.batches(schedule) for job in jobs]
+    while turn := [(j, *step) for j, stream in enumerate(streams) if (step := next(stream, None)) is not None]:
+        running, batches, temperatures, ends = zip(*turn, strict=True)
+        masks = [soft_mask(thetas[j], temperature) for j, temperature in zip(running, temperatures, strict=True)]
+        logits = jobs[0].engine.joint([jobs[j].engine for j in running], batches, masks)
+        label = torch.cat([batch.label for batch in batches]).to(device)
+        sizes = torch.tensor([len(batch) for batch in batches])
+        run_of_row = torch.tensor(running).repeat_interleave(sizes).to(device)
+        share = (1 / sizes).repeat_interleave(sizes).to(device)
+        losses = functional.cross_entropy(logits, label, reduction="none")
+        optimizer.zero_grad(set_to_none=True)  # a run that has finished has no gradient, and Adam leaves it alone
+        (losses * share).sum().backward()
+        optimizer.step()
+        with torch.no_grad():
+            hits = (logits.argmax(-1) == label).float()
+            sums.index_add_(1, run_of_row, torch.stack([losses, hits]))
+        on_step(runs=len(running), loss=losses.detach().mean(), accuracy=hits.mean())
+        for j, temperature, epoch in zip(running, temperatures, ends, strict=True):
+            if epoch is not None:
+                loss, right = (sums[:, j] / len(jobs[j].pairs)).tolist()
+                entry = {"epoch": epoch, "loss": loss, "accuracy": right, "temperature": temperature}
+                trained[j].history.append(entry)
+                sums[:, j] = 0
+    for its in trained:
+        its.seconds = (time.perf_counter() - began) / len(jobs)
     return trained
 
 

@@ -27,11 +27,12 @@ from fixtures import build_subject, machine, random_sae, write_sae
 from command import peak_gb
 from data.intervention_data import PairBatch, index_pairs, make_pairs
 from data.ravel_data_prep import Prompts
+from engines import ENGINES
 from featurizers import Das, Neuron, Sae
 from imports import functional, torch, transformers
 from models import Harvest, Subject
 from saes import load_sae, release_named
-from training import ENGINES, soft_mask
+from training import soft_mask
 
 BATCH_SIZE = 16
 LEARNING_RATE = 1e-3

@@ -9,10 +9,10 @@ import transformers
 import toy
 from data.intervention_data import index_pairs
 from data.ravel_data_prep import build_prompts, known_facts
+from engines import FastEngine, NnsightEngine
 from featurizers import Das, Neuron, Sae
 from models import Subject
 from saes import SparseAutoencoder
-from training import FastEngine, NnsightEngine
 
 LAYERS = (0, 5, 10)  # the first, a middle and the last but one
 LOGITS = 2e-5
@@ -92,6 +92,25 @@ def test_engines_agree(subject, prompts, harvest, pairs, layer, method):
     for ours, theirs in zip(fast_gradients, plain_gradients, strict=True):
         assert theirs.abs().max() > 1e-7  # there is something to compare
         assert (ours - theirs).abs().max() < 1e-4 * theirs.abs().max()
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_joint_batch_gives_each_run_its_own_logits(subject, prompts, harvest, pairs, layer):
+    """Runs of four methods, with masks and pairs of their own, some of one prefix only; gradients do not mix either."""
+    engines, batches, masks = [], [], []
+    chosen = [slice(0, 5), slice(0, 2), slice(1, 4), slice(1, 2)]
+    for i, method in enumerate(("neuron", "das", "openai", "bloom")):
+        engines.append(FastEngine(subject, prompts, harvest, layer, make_featurizer(method)))
+        batches.append(pairs[chosen[i]])
+        masks.append(torch.rand(engines[i].n_active, generator=torch.Generator().manual_seed(i)).requires_grad_())
+    logits = FastEngine.joint(engines, batches, masks).split([len(batch) for batch in batches])
+    sum(part.square().mean() for part in logits).backward()
+    for engine, batch, mask, part in zip(engines, batches, masks, logits, strict=True):
+        alone = mask.detach().clone().requires_grad_()
+        wanted = engine.logits(batch, alone)
+        wanted.square().mean().backward()
+        assert (part - wanted).abs().max() < LOGITS
+        assert (mask.grad - alone.grad).abs().max() < 1e-4 * alone.grad.abs().max()
 
 
 @pytest.mark.parametrize("layer", [*LAYERS, 11])

@@ -20,9 +20,9 @@ import torch
 from helpers_cli import error_line, finish, require_words, snapshot, start
 from safetensors.torch import load_file
 
-import experiment
 import imports
 import settings
+import trainer
 from featurizers import METHODS
 from main import main
 from results import summary, table
@@ -244,13 +244,26 @@ def no_training(*_, **__):
     raise AssertionError("a finished run is trained again")
 
 
+def count_trainings(monkeypatch) -> list:
+    """A list to which every run that is trained from now on is added."""
+    trained = []
+    real = trainer.train
+
+    def train(jobs, *args):
+        trained.extend(jobs)
+        return real(jobs, *args)
+
+    monkeypatch.setattr(trainer, "train", train)
+    return trained
+
+
 def test_running_again_changes_nothing(small, tmp_path, monkeypatch):
     """No training, no file that is written anew, and the same table."""
     root, out = small
     shutil.copytree(root.parent, tmp_path / "out")
     before = snapshot(tmp_path)
     assert len(before) == 27
-    monkeypatch.setattr(experiment, "train", no_training)
+    monkeypatch.setattr(trainer, "train", no_training)
     _, again = run(tmp_path, *SMALL)
     after = snapshot(tmp_path)
     assert {name: content for name, (_, content) in after.items()} == {n: content for n, (_, content) in before.items()}
@@ -262,14 +275,7 @@ def test_a_larger_grid_does_only_what_is_new(small, tmp_path, monkeypatch):
     root, _ = small
     shutil.copytree(root.parent, tmp_path / "out")
     before = snapshot(root)
-    trained = []
-
-    def train(*args, **options):
-        trained.append(args)
-        return real(*args, **options)
-
-    real = experiment.train
-    monkeypatch.setattr(experiment, "train", train)
+    trained = count_trainings(monkeypatch)
     argv = [word if word != "none" else "openai" for word in SMALL]
     again, _ = run(tmp_path, *argv)
     assert len(trained) == 2  # openai of two targets at layer 2; layer 5 is the last block
@@ -321,14 +327,7 @@ def require_resumed(folder: Path, undisturbed: Path, monkeypatch) -> None:
         for stem in stems
         for path in (stem.with_suffix(".json"), stem.with_suffix(".safetensors"))
     }
-    trained = []
-    real = experiment.train
-
-    def train(*args, **options):
-        trained.append(args)
-        return real(*args, **options)
-
-    monkeypatch.setattr(experiment, "train", train)
+    trained = count_trainings(monkeypatch)
     run(folder, *LARGER)
     after = snapshot(root)
     assert [name for name in finished if after[name] != finished[name]] == []

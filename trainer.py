@@ -1,0 +1,183 @@
+"""Train and test the runs of one layer, several masks in one forward pass, and save each result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+import wandb_log
+from data.intervention_data import PARTS, PairBatch
+from engines import ENGINES, FastEngine, NnsightEngine
+from featurizers import Ingredients, method_named
+from inputs import Inputs
+from results import Run, Store, shortened
+from settings import Settings
+from training import SCORES, Job, Schedule, Trained, evaluate, train, untrained
+
+
+@dataclass
+class Order:
+    """What is to be trained, and everything that it needs; a process of its own can be sent it."""
+
+    settings: Settings
+    inputs: Inputs
+    store: Store
+    pairs: dict[tuple[str, int], tuple[dict[str, PairBatch], str]]  # by target and seed: the parts, the file's name
+    configs: dict[Run, dict]  # of the runs to do, in their order
+    provenance: dict
+    wandb_mode: str | None
+
+    @property
+    def schedule(self) -> Schedule:
+        s = self.settings
+        return Schedule(s.epochs, s.batch_size, s.lr, tuple(s.temperature))
+
+    def layers(self) -> list[int]:
+        return sorted({run.layer for run in self.configs})
+
+    def of_layer(self, layer: int) -> list[Run]:
+        return [run for run in self.configs if run.layer == layer]
+
+    def is_trained(self, run: Run) -> bool:
+        """At the last block nothing can be learned: the gradient is exactly 0."""
+        return method_named(run.method).fixed_mask is None and run.layer < self.inputs.subject.n_layers - 1
+
+    def steps(self, runs: Iterable[Run]) -> int:
+        """Of Adam, over all these runs."""
+        sizes = (len(self.pairs[run.target, run.seed][0]["train"]) for run in runs if self.is_trained(run))
+        return sum(self.settings.epochs * self.schedule.steps_per_epoch(size) for size in sizes)
+
+
+class Progress:
+    """A progress bar over training steps."""
+
+    def __init__(self, bar):
+        self.bar = bar
+        self.turns = 0
+
+    def begin(self, text: str) -> None:
+        self.bar.set_description(text)
+
+    def step(self, runs: int, loss, accuracy) -> None:
+        self.turns += 1
+        self.bar.update(runs)
+        if self.turns % 20 == 0:  # to read them makes a GPU wait
+            self.bar.set_postfix(loss=f"{float(loss):.2f}", acc=f"{float(accuracy):.2f}", refresh=False)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A method at one layer, ready to train.  On the fast engine it keeps of an SAE what its run needs, no more."""
+
+    engine: FastEngine | NnsightEngine
+    n_features: int
+    l0: float | None
+    sae: dict | None  # what results say of the SAE
+    parameters: list = field(default_factory=list)  # beside theta
+    saved: Callable[[], dict] = dict  # tensors beside theta that the features depend on
+
+
+class Trainer:
+    """Does the runs of an order, layer by layer."""
+
+    def __init__(self, order: Order, progress: bool = True):
+        self.order = order
+        self.settings = order.settings
+        self.subject, self.prompts = order.inputs.subject, order.inputs.prompts
+        self.harvest = self.subject.harvest(self.prompts, order.layers(), progress=progress)
+
+    def do_layer(self, layer: int, progress: Progress) -> None:
+        """Train, test and save the runs of a layer; so many at a time as --joint says."""
+        self.ready: dict[str, Ready] = {}  # what has no parameters serves all targets and seeds
+        self.baselines: dict[tuple, dict] = {}
+        runs = self.order.of_layer(layer)
+        for run in runs:
+            if not self.order.is_trained(run):
+                progress.begin(f"{run.target} {shortened(run.method, 17)} L{layer}")
+                self._finish(run, self._ready(run), None)
+        trained = [run for run in runs if self.order.is_trained(run)]
+        for start in range(0, len(trained), self.settings.joint):
+            group = trained[start : start + self.settings.joint]
+            others = f" and {len(group) - 1} more" if len(group) > 1 else ""
+            progress.begin(f"{group[0].target} {shortened(group[0].method, 17)}{others} L{layer}")
+            self._train(group, progress)
+
+    def _train(self, group: list[Run], progress: Progress) -> None:
+        ready = [self._ready(run) for run in group]
+        jobs = [
+            Job(its.engine, its.parameters, self._parts(run)["train"], run.seed)
+            for run, its in zip(group, ready, strict=True)
+        ]
+        trained = train(jobs, self.order.schedule, self.settings.device, progress.step)
+        for run, its, mask in zip(group, ready, trained, strict=True):
+            self._finish(run, its, mask)
+
+    def _parts(self, run: Run) -> dict[str, PairBatch]:
+        return self.order.pairs[run.target, run.seed][0]
+
+    def _finish(self, run: Run, ready: Ready, trained: Trained | None) -> None:
+        """Test a run's mask and save the result."""
+        s, method, engine = self.settings, method_named(run.method), ready.engine
+        began = time.perf_counter()
+        if trained is None:
+            trained = untrained(engine, method.fixed_mask, s.device)
+        parts, n_cities = self._parts(run), len(self.prompts)
+        scores = {
+            part: evaluate(engine, trained.theta, parts[part], s.temperature[1], n_cities, intervals=part == "test")
+            for part in PARTS
+        }
+        theta = engine.widen(trained.theta)
+        result = {
+            **{key: getattr(run, key) for key in ("target", "method", "layer", "seed")},
+            **{"model": s.model, "mode": s.mode, "split": s.split},
+            "config": self.order.configs[run],
+            "n_features": ready.n_features,
+            "n_selected": int((theta > 0).sum()),
+            "l0": ready.l0,
+            "sae": ready.sae,
+            "last_block": run.layer == self.subject.n_layers - 1,
+            **scores,
+            "baselines": {
+                **{name: self._baseline(run, name, 1.0 if name == "full" else 0.0) for name in ("none", "full")},
+                "reconstruction": self._baseline(run, run.method, 0.0) if method.release else None,
+            },
+            "history": trained.history,
+            "pairs": self.order.pairs[run.target, run.seed][1],
+            "seconds": round(trained.seconds + time.perf_counter() - began, 3),
+            **self.order.provenance,
+        }
+        self.order.store.write(run, result, {"theta": theta, **ready.saved()})
+        if self.order.wandb_mode:
+            wandb_log.log(run, result, s.output, self.order.wandb_mode)
+
+    def _ready(self, run: Run) -> Ready:
+        """A run's method at its layer."""
+        method, inputs = method_named(run.method), self.order.inputs
+        if run.method not in self.ready:
+            sae = inputs.load_sae(method.release, run.layer) if method.release else None
+            need = Ingredients(self.subject.d_model, run.seed, self.settings.device, sae, self.settings.error_term)
+            featurizer = method.build(need)
+            l0 = featurizer.l0(self.harvest.residuals[run.layer][:, 0])
+            engine = ENGINES[self.settings.engine](self.subject, self.prompts, self.harvest, run.layer, featurizer)
+            about = None
+            if sae is not None:
+                digest = inputs.sae_digests[method.release, run.layer]
+                about = {"file": sae.path, "digest": digest, "k": sae.k, "decoder_norms": sae.decoder_norms}
+            ready = Ready(engine, featurizer.n_features, l0, about)
+            if featurizer.parameters:  # trained: each run gets its own
+                return replace(ready, parameters=featurizer.parameters, saved=featurizer.saved)
+            self.ready[run.method] = ready
+        return self.ready[run.method]
+
+    def _baseline(self, run: Run, method: str, mask: float) -> dict:
+        """Test scores of a method's features with a constant mask."""
+        key = (run.target, run.seed, method, mask)
+        if key not in self.baselines:
+            name = method if method_named(method).release else "full"
+            engine = self._ready(Run(run.target, name, run.layer, run.seed)).engine
+            theta = untrained(engine, mask, self.settings.device).theta
+            temperature = self.settings.temperature[1]
+            scores = evaluate(engine, theta, self._parts(run)["test"], temperature, len(self.prompts))["hard"]
+            self.baselines[key] = {name: scores[name] for name in SCORES}
+        return self.baselines[key]
