@@ -10,10 +10,11 @@ import toy
 from autoencoder import SparseAutoencoder
 from data.ravel_data_prep import City, Prompts, build_prompts, known_facts, read_cities
 from featurizers import METHODS, method_named
+from formats import is_mirror
 from imports import UserError, torch, tqdm
 from models import Subject, load_config, load_subject
 from saelens import find, is_own, is_trained_on
-from saes import family_named, is_mirror, load_sae, locate, release_named
+from saes import family_named, load_sae, locate, release_named
 from settings import DEFAULT_MODEL, InputSettings
 
 GPT2_SMALL_DEPTH = 12

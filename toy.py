@@ -27,9 +27,10 @@ from pathlib import Path
 import toy_saes
 from autoencoder import SparseAutoencoder
 from data.ravel_data_prep import ATTRIBUTES, EXAMPLES, City, Prompts, build_prompts, read_cities
+from formats import hook_point
 from imports import UserError, functional, tokenizers, torch, tqdm, transformers
 from models import quiet, run_block
-from saes import RELEASES, hook_point, locate, save_sae
+from saes import RELEASES, locate, save_sae
 
 HOME = Path(__file__).parent
 COUNTRIES = {  # 5 continents of 4 countries; 6 cities of each are taken from data/cities.csv

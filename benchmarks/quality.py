@@ -26,27 +26,11 @@ from fixtures import N_CITIES, build_subject, machine, random_sae
 from autoencoder import SparseAutoencoder
 from command import peak_gb
 from data.ravel_data_prep import ATTRIBUTES, Prompts
-from imports import functional, torch, transformers
+from imports import torch, transformers
 from models import Subject
 from quality import PLACES, LayerQuality, answers, ce_loss_score, own_logits, reconstruction
 
 WIDTHS = {"openai": 32_768, "bloom": 24_576}
-K = 32
-
-
-def build_sae(method: str, x_RD, layer: int) -> SparseAutoencoder:
-    if method == "bloom":
-        return random_sae("bloom", WIDTHS["bloom"], x_RD, layer)
-    generator = torch.Generator().manual_seed(layer)
-    d_model = x_RD.shape[1]
-    W_dec = functional.normalize(torch.randn(WIDTHS["openai"], d_model, generator=generator), dim=1)
-    biases = torch.zeros(WIDTHS["openai"]), torch.zeros(d_model)
-    return SparseAutoencoder(
-        *("openai", layer, "", W_dec.T.contiguous(), biases[0], W_dec, biases[1]),
-        subtract_b_dec=True,
-        normalised=True,
-        k=K,
-    )
 
 
 # ---------------------------------------------------------------- the plain way
@@ -158,7 +142,7 @@ def measure(subject: Subject, prompts: Prompts, layers: list[int]) -> None:
             f"{layer:2}  zeros   {fast_zeros:8.2f}  {plain_zeros:8.1f}   {plain_zeros / fast_zeros:12.1f}", flush=True
         )
         for method in WIDTHS:
-            sae = build_sae(method, harvest.residuals[layer][:, 0], layer)
+            sae = random_sae(method, WIDTHS[method], harvest.residuals[layer][:, 0], layer)
             began = time.perf_counter()
             fast = {a: at_layer[a].score(sae) for a in ATTRIBUTES}
             fast_seconds = time.perf_counter() - began

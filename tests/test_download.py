@@ -38,7 +38,8 @@ import download
 import fetching
 import hosts as product_hosts
 from data.ravel_data_prep import read_cities
-from saes import FAMILIES, RELEASES, load_sae, locate
+from formats import FAMILIES
+from saes import RELEASES, load_sae, locate
 
 BLOOM = "jbloom/GPT2-Small-SAEs-Reformatted"
 BLOOM_COMMIT = "57d08a4fd333fbf18caf3fbea63ceeb88e2f50d9"

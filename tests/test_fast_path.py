@@ -7,12 +7,12 @@ import torch
 import transformers
 
 import toy
+from autoencoder import SparseAutoencoder
 from data.intervention_data import index_pairs
 from data.ravel_data_prep import build_prompts, known_facts
 from engines import FastEngine, NnsightEngine
 from featurizers import Das, Neuron, Sae
 from models import Subject
-from saes import SparseAutoencoder
 
 LAYERS = (0, 5, 10)  # the first, a middle and the last but one
 LOGITS = 2e-5

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 import featurizers
+from autoencoder import SparseAutoencoder
 from featurizers import METHODS, Das, Ingredients, Neuron, Sae, expm_action
 from imports import UserError
-from saes import RELEASES, SparseAutoencoder, load_sae, save_sae
+from saes import RELEASES, load_sae, save_sae
 
 
 def randn(*shape, seed: int = 0, dtype=torch.float32) -> torch.Tensor:

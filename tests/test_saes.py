@@ -20,18 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from autoencoder import SparseAutoencoder
+from formats import FAMILIES, hook_point, is_mirror, layer_of_hook_point
 from imports import UserError
-from saes import (
-    FAMILIES,
-    RELEASES,
-    SparseAutoencoder,
-    hook_point,
-    is_mirror,
-    layer_of_hook_point,
-    load_sae,
-    locate,
-    save_sae,
-)
+from saes import RELEASES, load_sae, locate, save_sae
 
 
 def tensor(*rows) -> torch.Tensor:
