@@ -35,6 +35,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+import command
 from fetching import Item, Manifest, record_of, require_whole
 from hosts import RemoteFile, at_commit, errors_of, look
 from imports import UserError, hub_constants, hub_utils, huggingface_hub, tqdm
@@ -326,15 +327,10 @@ def _say(line: str) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    try:
-        download(*read_arguments(argv))
-    except UserError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted: what has arrived is kept; run the same command again to go on", file=sys.stderr)
-        return 130
-    return 0
+    return command.run(
+        lambda: download(*read_arguments(argv)),
+        interrupted="what has arrived is kept; run the same command again to go on",
+    )
 
 
 if __name__ == "__main__":
