@@ -23,7 +23,7 @@ from pathlib import Path
 import command
 from featurizers import METHODS
 from imports import UserError
-from inputs import Inputs, asked_layers, depth, layers_of, read_inputs, require_sae, set_up
+from inputs import Inputs, depth, methods_at, read_inputs, set_up
 from quality import encode, reconstruction
 from results import shortened
 from saes import locate, release_named
@@ -109,13 +109,8 @@ def read_settings(argv: list[str]) -> InputSettings:
 def check(settings: InputSettings) -> None:
     """Print the table.  Raises UserError at its end if a file is damaged, or if there is none at all."""
     n_layers = depth(settings)
-    layers = asked_layers(settings, n_layers)
-    wanted = []
-    for method in settings.methods:
-        has = layers_of(method, settings, n_layers)
-        for layer in layers:
-            require_sae(method, layer, has, settings)
-        wanted += [(method, layer) for layer in has if layer in layers]
+    methods_by_layer = methods_at(settings, n_layers)
+    wanted = [(m, layer) for m in settings.methods for layer, methods in methods_by_layer.items() if m in methods]
     set_up(settings)
     paths = {(method, layer): locate(method, settings.saes, layer, n_layers) for method, layer in wanted}
     there = {key: path for key, path in paths.items() if path.exists()}

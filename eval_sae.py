@@ -21,7 +21,7 @@ from data.ravel_data_prep import ATTRIBUTES
 from featurizers import METHODS, method_named
 from files import read_config, write_json
 from imports import UserError, tqdm
-from inputs import Inputs, asked_layers, depth, device_name, layers_of, read_inputs, require_sae, saes_of, set_up
+from inputs import Inputs, depth, device_name, methods_at, read_inputs, saes_of, set_up
 from quality import LayerQuality, own_logits
 from results import Store, difference, provenance, shortened
 from saes import locate
@@ -70,14 +70,9 @@ def read_settings(argv: list[str] | None = None) -> EvalSettings:
 
 def plan(settings: EvalSettings, n_layers: int) -> list[Cell]:
     """Every SAE to score, layer by layer; a family's absent layers are left out.  Raises UserError."""
-    layers = asked_layers(settings, n_layers)
-    layers_with = {method: layers_of(method, settings, n_layers) for method in settings.methods}
-    cells = []
-    for layer in layers:
-        for method, has in layers_with.items():
-            require_sae(method, layer, has, settings)
-            if layer in has:
-                cells += [Cell(method, layer, raw) for raw in ((False, True) if settings.raw_residual else (False,))]
+    readings = (False, True) if settings.raw_residual else (False,)
+    methods_by_layer = methods_at(settings, n_layers)
+    cells = [Cell(m, layer, raw) for layer, methods in methods_by_layer.items() for m in methods for raw in readings]
     if not cells:
         raise UserError("there is nothing to score: no method asked for has an SAE at these layers; see --dry-run")
     return cells

@@ -144,7 +144,7 @@ def depth(settings: InputSettings) -> int:
     return load_config(settings.model).n_layer
 
 
-def asked_layers(settings: InputSettings, n_layers: int) -> list[int]:
+def _asked_layers(settings: InputSettings, n_layers: int) -> list[int]:
     """The layers of the command line.  Raises UserError if one does not exist."""
     layers = list(range(n_layers)) if settings.layers is None else settings.layers
     for layer in layers:
@@ -153,7 +153,7 @@ def asked_layers(settings: InputSettings, n_layers: int) -> list[int]:
     return layers
 
 
-def layers_of(method: str, settings: InputSettings, n_layers: int) -> list[int]:
+def _layers_of(method: str, settings: InputSettings, n_layers: int) -> list[int]:
     """The layers at which a method can run.
 
     Those found in the SAE folder and, for a model of GPT-2 small's depth, those that
@@ -182,7 +182,23 @@ def _own_layer(name: str, settings: InputSettings, n_layers: int) -> int:
     return source.layer
 
 
-def require_sae(method: str, layer: int, has: list[int], settings: InputSettings) -> None:
+def methods_at(settings: InputSettings, n_layers: int) -> dict[int, list[str]]:
+    """Layer -> the methods that can run there, of those asked for; a family's absent layers are left out.
+
+    Raises UserError if a layer does not exist, or if a method and a layer were both
+    asked for by name and the family has no SAE there.
+    """
+    layers = _asked_layers(settings, n_layers)
+    layers_with = {method: _layers_of(method, settings, n_layers) for method in settings.methods}
+    found: dict[int, list[str]] = {}
+    for layer in layers:
+        for method, has in layers_with.items():
+            _require_sae(method, layer, has, settings)
+        found[layer] = [method for method, has in layers_with.items() if layer in has]
+    return found
+
+
+def _require_sae(method: str, layer: int, has: list[int], settings: InputSettings) -> None:
     """Raises UserError where a method and a layer were both asked for by name and the family has no SAE there."""
     is_named = settings.methods_named or is_own(method)
     if layer not in has and settings.layers is not None and is_named:

@@ -15,7 +15,7 @@ import command
 from experiment import Experiment
 from featurizers import METHODS
 from imports import UserError
-from inputs import asked_layers, depth, layers_of, require_sae, saes_of, set_up
+from inputs import depth, methods_at, saes_of, set_up
 from results import Run, Store, shortened, summary, table
 from saes import locate
 from settings import Settings, read_settings
@@ -53,21 +53,14 @@ def run_grid(settings: Settings) -> None:
 
 
 def plan(settings: Settings, n_layers: int) -> list[Run]:
-    """All cells of the grid, layer by layer; a family's absent layers are left out.
-
-    Raises UserError if a layer does not exist, or if a method and a layer were both
-    asked for by name and the family has no SAE there.
-    """
-    layers = asked_layers(settings, n_layers)
-    layers_with = {method: layers_of(method, settings, n_layers) for method in settings.methods}
-    runs = []
-    for layer in layers:
-        for target in settings.targets:
-            for seed in settings.seeds:
-                for method, has in layers_with.items():
-                    require_sae(method, layer, has, settings)
-                    if layer in has:
-                        runs.append(Run(target, method, layer, seed))
+    """All cells of the grid, layer by layer.  Raises UserError as `methods_at` does, or if there are none."""
+    runs = [
+        Run(target, method, layer, seed)
+        for layer, methods in methods_at(settings, n_layers).items()
+        for target in settings.targets
+        for seed in settings.seeds
+        for method in methods
+    ]
     if not runs:
         raise UserError("the grid is empty: no method asked for has an SAE at these layers; see --dry-run")
     return runs
