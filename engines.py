@@ -1,11 +1,11 @@
-"""Two engines that compute the same: the logits of patched prompts.
+"""Two engines that compute the same: what the model answers to patched prompts.
 
 fast    frozen residuals and prefix, only what the patch can reach (models.py)
-nnsight the same step the plain way: base and source in full, as two invokes of
-        one trace; slow, kept to check the fast one against
+nnsight the same the plain way: base and source in full, as two invokes of one
+        trace; slow, kept to check the fast one against
 
 An engine is bound to one layer and one featurizer.  `joint` takes several of them at
-one layer through the model together: rows of several runs in one batch.
+one layer through the model together: rows of J runs, B each, in one batch.
 """
 
 from __future__ import annotations
@@ -13,53 +13,50 @@ from __future__ import annotations
 from data.intervention_data import PairBatch
 from data.ravel_data_prep import ATTRIBUTES, Prompts
 from featurizers import Frozen
-from imports import nnsight, torch
+from imports import functional, nnsight, torch
 from models import Harvest, Subject
 
 
 class FastEngine:
-    """Logits of patched prompts on the exact fast path, at one layer."""
+    """Answers to patched prompts on the exact fast path, at one layer.
+
+    holds_still: `joint` reads nothing back from the device, and its shapes depend on J and B alone.
+    """
+
+    holds_still = True
 
     def __init__(self, subject: Subject, prompts: Prompts, harvest: Harvest, layer: int, featurizer):
-        self.subject = subject
-        self.harvest = harvest
-        self.layer = layer
-        self.residuals = harvest.residuals[layer]  # [2 n, S, d_model]
-        self.prefix_of = torch.tensor(harvest.prefix_of)
-        self.frozen: Frozen = featurizer.freeze(self.residuals[:, 0])
+        self.site = harvest.site(subject, layer)
+        self.frozen: Frozen = featurizer.freeze(self.site.residuals[:, 0])
         n_features = featurizer.n_features  # and not the featurizer, which may hold a whole SAE
         self.n_active = n_features if self.frozen.alive is None else len(self.frozen.alive)
         self.widen = lambda theta: self.frozen.widen(theta, n_features)
 
     def logits(self, pairs: PairBatch, mask):
-        """Pairs (rows on the CPU) and mask [n_active] -> last-position logits [B, vocabulary]."""
-        return self.joint([self], [pairs], [mask])
+        """Pairs and mask [n_active] -> last-position logits [N, vocabulary]."""
+        subject = self.site.subject
+        base, source = (rows.to(subject.device) for rows in (pairs.base, pairs.source))
+        return subject.logits(self.site.run(self.frozen.patch(base, source, mask), base, subject))
 
     @staticmethod
-    def joint(engines: list[FastEngine], batches: list[PairBatch], masks: list):
-        """Logits [sum of B, vocabulary] of every engine's own pairs and mask, in the order given."""
-        first = engines[0]
-        device, prefixes = first.subject.device, first.harvest.prefixes
-        base = torch.cat([pairs.base for pairs in batches])
-        prefix_of = first.prefix_of[base]
-        order = prefix_of.argsort(stable=True)  # rows are run sorted by prefix
-        sizes = prefix_of.bincount(minlength=len(prefixes)).tolist()
-        used = [p for p, size in enumerate(sizes) if size]
-        x_BD = torch.cat(
-            [
-                engine.frozen.patch(pairs.base.to(device), pairs.source.to(device), mask)
-                for engine, pairs, mask in zip(engines, batches, masks, strict=True)
-            ]
-        )
-        x_BSD = torch.cat([x_BD[:, None], first.residuals[base.to(device), 1:]], dim=1)
-        if len(used) > 1:
-            x_BSD = x_BSD[order.to(device)]
-        logits = first.subject.suffix_logits(x_BSD, first.layer, [prefixes[p] for p in used], [sizes[p] for p in used])
-        return logits if len(used) == 1 else logits[order.argsort().to(device)]
+    def joint(engines: list[FastEngine], base_JB, source_JB, label_JB, masks: list, precision: str = "fp32"):
+        """The answers' cross-entropy [J, B], differentiable in masks and featurizers, and likeliest tokens [J, B].
+
+        Rows and labels lie on the subject's device; masks: [n_active] each.  precision: fp32 or bf16,
+        of the products with the model's weights.
+        """
+        site = engines[0].site
+        subject = site.subject if precision == "fp32" else site.subject.in_bf16
+        rows = zip(engines, base_JB, source_JB, masks, strict=True)
+        x_ND = torch.cat([engine.frozen.patch(*its) for engine, *its in rows])
+        loss, best = subject.loss_and_best(site.run(x_ND, base_JB.flatten(), subject), label_JB.flatten())
+        return loss.view(base_JB.shape), best.view(base_JB.shape)
 
 
 class NnsightEngine:
-    """The same logits from full forward passes of base and source, traced by nnsight."""
+    """The same from full forward passes of base and source, traced by nnsight."""
+
+    holds_still = False
 
     def __init__(self, subject: Subject, prompts: Prompts, harvest: Harvest | None, layer: int, featurizer):
         self.subject = subject
@@ -70,21 +67,29 @@ class NnsightEngine:
         self.widen = lambda theta: theta
 
     def logits(self, pairs: PairBatch, mask):
-        """Pairs (rows on the CPU) and mask [n_features] -> last-position logits [B, vocabulary]."""
+        """Pairs and mask [n_features] -> last-position logits [N, vocabulary]."""
         n = len(self.prompts)
+        base, source = pairs.base.cpu(), pairs.source.cpu()
         parts, order = [], []
         for a, attribute in enumerate(ATTRIBUTES):  # prompts of one trace must be equally long
-            chosen = (pairs.base // n == a).nonzero()[:, 0]
+            chosen = (base // n == a).nonzero()[:, 0]
             if len(chosen):
                 tokens = self.prompts.tokens[attribute]
-                parts.append(self._traced(tokens[pairs.base[chosen] % n], tokens[pairs.source[chosen] % n], mask))
+                parts.append(self._traced(tokens[base[chosen] % n], tokens[source[chosen] % n], mask))
                 order.append(chosen)
         return torch.cat(parts)[torch.cat(order).argsort().to(parts[0].device)]
 
     @staticmethod
-    def joint(engines: list[NnsightEngine], batches: list[PairBatch], masks: list):
-        """One after the other: this engine is there to be plain."""
-        return torch.cat([engine.logits(*its) for engine, *its in zip(engines, batches, masks, strict=True)])
+    def joint(engines: list[NnsightEngine], base_JB, source_JB, label_JB, masks: list, precision: str = "fp32"):
+        """One run after the other: this engine is there to be plain.  Raises ValueError unless in fp32."""
+        if precision != "fp32":
+            raise ValueError(f"the nnsight engine computes in fp32, not {precision}")
+        losses, best = [], []
+        for engine, base, source, label, mask in zip(engines, base_JB, source_JB, label_JB, masks, strict=True):
+            logits = engine.logits(PairBatch(base, source, label, torch.ones_like(base, dtype=torch.bool)), mask)
+            losses.append(functional.cross_entropy(logits, label, reduction="none"))
+            best.append(logits.argmax(-1))
+        return torch.stack(losses), torch.stack(best)
 
     def _traced(self, base_BL, source_BL, mask):
         model, at = self.subject.traced, -self.prompts.suffix

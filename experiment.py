@@ -21,6 +21,7 @@ from settings import Settings
 from trainer import Order, Progress, Trainer
 from workers import train_in_processes
 
+TRAINING = ("epochs", "batch_size", "lr", "temperature", "precision")
 RESULT_FORMAT = 1  # of the result files; a result of another format is another configuration
 
 
@@ -103,7 +104,7 @@ class Experiment:
             "n_cities": len(self.prompts),
             "cities_digest": self.prompts.digest(),
             "pairs_digest": pairs.digest,
-            **{key: getattr(s, key) if is_trained else None for key in ("epochs", "batch_size", "lr", "temperature")},
+            **{key: getattr(s, key) if is_trained else None for key in TRAINING},
             **{key: getattr(s, key) if has_sae else None for key in ("raw_residual", "error_term")},
             "sae_digest": self.inputs.sae_digests.get((method.release, run.layer)),
         }

@@ -12,17 +12,15 @@ computed once that does not depend on mask or rotation.
 
 from __future__ import annotations
 
-import functools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from autoencoder import SparseAutoencoder
-from imports import UserError, torch
+from imports import torch
+from rotation import MARGIN, expm_action, norm_estimate, reach_for
 from saelens import is_own
 from saes import RELEASES
 
-LARGEST_NORM = 1e4  # of DAS's parameter; a training that gets there has diverged
 CHUNK = 64  # vectors encoded at once: all latents of all of them would be large
 
 
@@ -53,10 +51,6 @@ class Neuron:
 
         return Frozen(patch, None)
 
-    def saved(self) -> dict[str, torch.Tensor]:
-        """Tensors beside theta that the features depend on."""
-        return {}
-
     def l0(self, x_RD) -> float | None:
         """Mean number of latents that fire on a vector; None where features are not sparse."""
         return None
@@ -82,6 +76,9 @@ class Das(Neuron):
         self.start = start.float().to(device)  # R0
         self.lower = torch.zeros(d_model, d_model, device=device, requires_grad=True)
         self.parameters = [self.lower]
+        self.reach: float | None = None  # of the series, while it is fixed
+        self.fixed_before: float | None = None
+        self.largest = torch.zeros((), device=device)  # norm of A seen while it is
 
     def skew(self):
         lower = self.lower.tril(-1)
@@ -104,12 +101,45 @@ class Das(Neuron):
         def patch(base, source, mask):
             # Only the masked difference is ever rotated, and expm(A) is never formed.
             skew = self.skew()
-            difference = expm_action(turned[source] - turned[base], skew)
-            return x_RD[base] + expm_action(difference * mask, skew, sign=-1) @ self.start.T
+            reach = self._reach(skew.detach())
+            difference = expm_action(turned[source] - turned[base], skew, reach=reach)
+            return x_RD[base] + expm_action(difference * mask, skew, sign=-1, reach=reach) @ self.start.T
 
         return Frozen(patch, None)
 
+    # Steps that a GPU takes without the host cannot look up how far A has grown (stepping.py).  So it is
+    # looked up before them, with room to grow, and after them whether that was enough.
+
+    def _reach(self, skew) -> float:
+        norm = norm_estimate(skew)
+        if self.reach is None:
+            return reach_for(float(norm))
+        torch.maximum(self.largest, norm, out=self.largest)
+        return self.reach
+
+    def fix_reach(self, room: float, at_least: float = 0.0) -> None:
+        """Until `free_reach`, let the series reach as far as A does now, times `room`.  Raises UserError if A diverged.
+
+        A reach that was fixed before is fixed again if it is still fair: with it a graph can be used again.
+        """
+        with torch.no_grad():
+            norm = float(norm_estimate(self.skew()))
+        lowest, highest = reach_for(1.1 * norm), reach_for(room**2 * norm)
+        if self.fixed_before is None or not max(lowest, at_least) <= self.fixed_before <= max(highest, at_least):
+            self.fixed_before = reach_for(max(room * norm, at_least / MARGIN))
+        self.reach = self.fixed_before
+        self.largest.zero_()
+
+    def outgrew_reach(self) -> bool:
+        """Was A further than that at any time since?"""
+        return not MARGIN * float(self.largest) <= self.reach
+
+    def free_reach(self) -> None:
+        """From now on, look it up each time."""
+        self.reach = None
+
     def saved(self) -> dict[str, torch.Tensor]:
+        """Tensors beside theta that the features depend on."""
         with torch.no_grad():  # in float64: the saved rotation is orthogonal to fp32's last digits
             skew = self.skew().cpu().double()
             return {"rotation": (self.start.cpu().double() @ torch.matrix_exp(skew)).float()}
@@ -192,81 +222,6 @@ class Frozen:
         if self.alive is None:
             return values
         return torch.zeros(n_features, dtype=values.dtype, device=values.device).scatter(0, self.alive, values)
-
-
-# ---------------------------------------------------------------- x expm(A) without expm(A)
-
-
-def expm_action(x_BD, skew_DD, sign: int = 1):
-    """x @ expm(sign * A) for a few rows x [B, D] and a skew A [D, D], differentiable in both.
-
-    Scaling and a Taylor series on the rows: with n = ceil(|A| / 3), n times over,
-    x <- sum_k x (A / n)^k / k!, until a term and |A / n|^k / k! are below 1e-9.
-    A few rows times A is all it needs, where torch.matrix_exp multiplies whole matrices
-    and its backward exponentiates one of twice the width (cf. Al-Mohy & Higham 2011,
-    "Computing the Action of the Matrix Exponential").
-    """
-    return _expm_action_function().apply(x_BD, skew_DD, sign)
-
-
-def _norm_estimate(matrix_DD) -> float:
-    """A lower bound of the 2-norm, mostly within a tenth of it: a few power iterations on four fixed rows."""
-    D = matrix_DD.shape[0]
-    grid = torch.arange(1, 4 * D + 1, dtype=matrix_DD.dtype, device=matrix_DD.device).view(4, D)
-    probe = torch.sin(grid * grid * 0.7390851)  # no two alike, and no random numbers used up
-    norm = 0.0
-    for _ in range(6):
-        probe = (probe / probe.norm(dim=1, keepdim=True).clamp_min(1e-30)) @ matrix_DD
-        norm = float(probe.norm(dim=1).max())
-    return norm
-
-
-@functools.cache
-def _expm_action_function():
-    # Defined on first use, as its base class would load torch when this file is imported.
-    class ExpmAction(torch.autograd.Function):
-        """Keeps the input of every product with A, so that A's gradient is one product at the end."""
-
-        @staticmethod
-        def forward(ctx, x, skew, sign):
-            norm = 1.2 * _norm_estimate(skew)
-            if not norm < LARGEST_NORM:
-                raise UserError(f"das diverged (its rotation's parameter grew to a norm of {norm:.2g}); lower --lr")
-            n = max(1, math.ceil(norm / 3.6))
-            scaled = skew * (sign / n)
-            inputs, counts = [], []
-            for _ in range(n):
-                smallest = 1e-9 * float(x.abs().max())
-                term, total, k, bound = x, x, 0, 1.0
-                while True:
-                    k += 1
-                    inputs.append(term)
-                    term = (term @ scaled) / k
-                    total = total + term
-                    # The terms of x alone do not do: x may lie where A is 0 while its gradient does not.
-                    bound *= norm / n / k
-                    if bound < 1e-9 and not float(term.abs().max()) > smallest:  # stops at NaN too
-                        break
-                x = total
-                counts.append(k)
-            ctx.inputs, ctx.counts, ctx.scale = inputs, counts, sign / n
-            ctx.save_for_backward(scaled)
-            return x
-
-        @staticmethod
-        def backward(ctx, grad):
-            (scaled,) = ctx.saved_tensors
-            grads = []  # of every product with `scaled`, last first
-            for count in reversed(ctx.counts):
-                term_grad = grad
-                for k in range(count, 0, -1):
-                    grads.append(term_grad / k)
-                    term_grad = grad + grads[-1] @ scaled.T
-                grad = term_grad
-            grad_skew = torch.cat(ctx.inputs[::-1]).T @ torch.cat(grads)
-            return grad, grad_skew * ctx.scale, None
-
-    return ExpmAction
 
 
 # ---------------------------------------------------------------- the registry of methods

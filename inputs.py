@@ -12,7 +12,8 @@ from data.ravel_data_prep import City, Prompts, build_prompts, known_facts, read
 from featurizers import METHODS, method_named
 from formats import is_mirror
 from imports import UserError, torch, tqdm
-from models import Subject, load_config, load_subject
+from loading import load_config, load_subject
+from models import Subject
 from saelens import find, is_own, is_trained_on
 from saes import family_named, load_sae, locate, release_named
 from settings import DEFAULT_MODEL, InputSettings

@@ -8,100 +8,51 @@ but the last S positions of the blocks after L.  Everything else is computed onc
     before the city, which all prompts of an attribute share; read through nnsight
     from a plain forward pass;
   * `Subject.harvest`: residuals of the last S positions of every prompt, behind it;
-  * `Subject.suffix_logits`: the blocks after L on S positions behind the frozen
-    prefix, the last block with one query, the logits at one position.
+  * `Site`: at one layer, also the next block's queries, keys and values of the S - 1
+    positions that are not patched.
 
+What is left runs through the blocks after L on S positions behind the frozen prefix
+(blocks.py), the last block with one query, and the head at one position (head.py).
 This equals the full forward pass to rounding (tests/test_fast_path.py).
 """
 
 from __future__ import annotations
 
-import contextlib
+import copy
 import functools
 import hashlib
-import os
-import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from blocks import (
+    Others,
+    Prefix,
+    Standing,
+    first_block,
+    keys_and_values,
+    last_block,
+    merged,
+    only_block,
+    others_of,
+    run_block,
+)
 from data.ravel_data_prep import ATTRIBUTES, Prompts
-from imports import UserError, functional, hub_logging, huggingface_hub, nnsight, torch, tqdm, transformers
-
-Prefix = list[tuple["torch.Tensor", "torch.Tensor"]]  # per block: keys and values [heads, P, head_dim]
-
-
-# ---------------------------------------------------------------- blocks
+from head import loss_and_best
+from imports import UserError, nnsight, torch, tqdm, transformers
 
 
-def run_block(block, x_BSD, n_queries: int, prefixes: list, sizes: list[int]):
-    """One GPT-2 block on S positions that stand behind a frozen prefix.
-
-    x_BSD: [B, S, d_model]; rows are sorted by prefix, ``sizes[g]`` of them stand
-    behind ``prefixes[g]``, a pair (keys, values) of shape [heads, P, head_dim]
-    each, or None for no prefix.  Returns the last ``n_queries`` positions,
-    [B, n_queries, d_model].
-
-    Uses the block's weights by their Hugging Face names and its own submodules;
-    the attention is written out because Hugging Face's block with a cache and no
-    mask gives a wrong causal mask (sdpa aligns it top-left).
-    """
-    B, S, d_model = x_BSD.shape
-    heads = block.attn.num_heads
-    normed = block.ln_1(x_BSD)
-    weight, bias = block.attn.c_attn.weight, block.attn.c_attn.bias
-    if n_queries == S:
-        query, key, value = block.attn.c_attn(normed).split(d_model, dim=-1)
-    else:  # keys and values of all positions, queries of the last ones only
-        query = torch.addmm(bias[:d_model], normed[:, -n_queries:].reshape(-1, d_model), weight[:, :d_model])
-        kv = torch.addmm(bias[d_model:], normed.reshape(-1, d_model), weight[:, d_model:])
-        key, value = kv.view(B, S, 2 * d_model).split(d_model, dim=-1)
-    query, key, value = (t.reshape(B, -1, heads, d_model // heads).transpose(1, 2) for t in (query, key, value))
-    mixed = [
-        _attend(q, k, v, prefix)
-        for q, k, v, prefix in zip(query.split(sizes), key.split(sizes), value.split(sizes), prefixes, strict=True)
-    ]
-    mixed = mixed[0] if len(mixed) == 1 else torch.cat(mixed)
-    x_BSD = x_BSD[:, -n_queries:] + block.attn.c_proj(mixed.transpose(1, 2).reshape(B, n_queries, d_model))
-    hidden = block.mlp.c_fc(block.ln_2(x_BSD))
-    return x_BSD + block.mlp.c_proj(_activation(block.mlp.act)(hidden))
-
-
-def _keys_and_values(block, x_1PD):
-    """A block's keys and values [heads, P, head_dim] of the positions [1, P, d_model] that enter it."""
-    P, d_model = x_1PD.shape[1:]
-    _, key, value = block.attn.c_attn(block.ln_1(x_1PD))[0].split(d_model, dim=-1)
-    shape = (P, block.attn.num_heads, -1)
-    return tuple(t.reshape(shape).transpose(0, 1).contiguous() for t in (key, value))
-
-
-def _activation(module):
-    """GPT-2's gelu_new in one fused operation instead of eight; any other activation as it is."""
-    if type(module).__name__ == "NewGELUActivation":
-        return functools.partial(functional.gelu, approximate="tanh")
-    return module
-
-
-def _attend(query, key, value, prefix):
-    """Causal attention of the last q of S positions, [B, heads, q, head_dim]."""
-    B, n_queries, S = len(query), query.shape[2], key.shape[2]
-    P = 0
-    if prefix is not None:
-        P = prefix[0].shape[1]
-        key = torch.cat([prefix[0].expand(B, -1, -1, -1), key], dim=2)
-        value = torch.cat([prefix[1].expand(B, -1, -1, -1), value], dim=2)
-    if n_queries == 1:  # sees everything
-        return functional.scaled_dot_product_attention(query, key, value)
-    sees = _causal_mask(n_queries, P + S, str(query.device))
-    return functional.scaled_dot_product_attention(query, key, value, attn_mask=sees)
-
-
-@functools.cache
-def _causal_mask(n_queries: int, n_keys: int, device: str):
-    """[n_queries, n_keys] bool: what each of the last queries may see."""
-    return torch.ones(n_queries, n_keys, dtype=torch.bool, device=device).tril(n_keys - n_queries)
-
-
-# ---------------------------------------------------------------- the model
+def require_plain_gpt2(config, name: str) -> None:
+    """Raises UserError if a model's blocks compute something else than ours (blocks.py)."""
+    if config.model_type != "gpt2":
+        raise UserError(f"{name} is a {config.model_type} model; this experiment needs a GPT-2 (model_type gpt2)")
+    wanted = {
+        "scale_attn_weights": True,
+        "scale_attn_by_inverse_layer_idx": False,
+        "reorder_and_upcast_attn": False,
+        "add_cross_attention": False,
+    }
+    for flag, value in wanted.items():
+        if getattr(config, flag, value) != value:
+            raise UserError(f"{name} has {flag}={not value}, which the fast path does not compute; use a plain GPT-2")
 
 
 @dataclass
@@ -112,6 +63,13 @@ class Harvest:
     prefixes: list[Prefix]  # the distinct prefixes
     prefix_of: list[int]  # prompt row -> which of them
     prefix_residuals: dict[int, list[torch.Tensor]] = field(default_factory=dict)  # layer L -> per prefix [P, d_model]
+    _site: Site | None = None
+
+    def site(self, subject: Subject, layer: int) -> Site:
+        """What is frozen at one layer; of the layer asked for last it is kept."""
+        if self._site is None or self._site.layer != layer:
+            self._site = Site(subject, self, layer)
+        return self._site
 
 
 class Subject:
@@ -121,26 +79,35 @@ class Subject:
     """
 
     def __init__(self, model, tokenizer, name: str, device: str = "cpu"):
-        _require_plain_gpt2(model.config, name)
+        require_plain_gpt2(model.config, name)
         self.model = model.eval().requires_grad_(False).to(device)
         self.tokenizer = tokenizer
         self.name = name
         self.device = device
         self.blocks = model.transformer.h
+        self.head = model.lm_head.weight  # [vocabulary, d_model]
         self.n_layers = len(self.blocks)
         self.d_model = model.config.n_embd
-        self._traced = None
         self._last_prefix: tuple[tuple, Prefix] = ((), [])  # of `predict`: prompts come attribute by attribute
 
-    @property
+    @functools.cached_property
     def traced(self):
         """The model wrapped by nnsight (which changes its tokenizer's padding, so it gets its own)."""
-        if self._traced is None:
-            tokenizer = transformers.PreTrainedTokenizerFast(
-                tokenizer_object=self.tokenizer.backend_tokenizer, eos_token=self.tokenizer.eos_token or "<|endoftext|>"
-            )
-            self._traced = nnsight.TransformersModel(self.model, tokenizer=tokenizer, task="text-generation")
-        return self._traced
+        tokenizer = transformers.PreTrainedTokenizerFast(
+            tokenizer_object=self.tokenizer.backend_tokenizer, eos_token=self.tokenizer.eos_token or "<|endoftext|>"
+        )
+        return nnsight.TransformersModel(self.model, tokenizer=tokenizer, task="text-generation")
+
+    @functools.cached_property
+    def in_bf16(self) -> Subject:
+        """The same with the weights of all large products in bfloat16; residuals and attention stay in fp32."""
+        low = copy.copy(self)
+        low.blocks = copy.deepcopy(self.blocks)
+        for block in low.blocks:
+            for layer in (block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc, block.mlp.c_proj):
+                layer.to(torch.bfloat16)
+        low.head = self.head.to(torch.bfloat16)
+        return low
 
     def digest(self) -> str:
         """A fingerprint of the weights."""
@@ -151,22 +118,42 @@ class Subject:
                 total.update(weight.detach().cpu().contiguous().numpy().data)
         return total.hexdigest()[:16]
 
-    def run_blocks(self, x_BSD, start: int, prefixes: list[Prefix], sizes: list[int]):
+    # ------------------------------------------------------------ from a layer to the answer
+
+    def run_blocks(self, x_BSD, start: int, standing: Standing):
         """From the residual after block `start` to the last position's after the last block, [B, d_model]."""
         last = self.n_layers - 1
-        for i in range(start + 1, self.n_layers):
-            n_queries = 1 if i == last else x_BSD.shape[1]
-            x_BSD = run_block(self.blocks[i], x_BSD, n_queries, [prefix[i] for prefix in prefixes], sizes)
+        for i in range(start + 1, last):
+            x_BSD = run_block(self.blocks[i], i, x_BSD, standing)
+        if start < last:
+            x_BSD = last_block(self.blocks[last], last, x_BSD, standing)
         return x_BSD[:, -1]
 
-    def suffix_logits(self, x_BSD, start: int, prefixes: list[Prefix], sizes: list[int]):
+    def run_patched(self, x_BD, others: Others, start: int, standing: Standing):
+        """`run_blocks` where only x_BD, the residual at the first of the S positions, was not known beforehand."""
+        first, last = start + 1, self.n_layers - 1
+        if first > last:  # nothing moves to the last position any more
+            return torch.cat([x_BD[:, None], others.x], dim=1)[:, -1]
+        if first == last:
+            return only_block(self.blocks[first], first, x_BD, others, standing)[:, 0]
+        return self.run_blocks(first_block(self.blocks[first], first, x_BD, others, standing), first, standing)
+
+    def logits(self, x_BD):
+        """[B, vocabulary], from the last position's residual after the last block."""
+        return self.model.lm_head(self.model.transformer.ln_f(x_BD))
+
+    def suffix_logits(self, x_BSD, start: int, prefix: Prefix):
         """Logits [B, vocabulary] at the last position, from residuals [B, S, d_model] after block `start`.
 
-        Rows are sorted by prefix; ``sizes[g]`` rows stand behind ``prefixes[g]``.
-        start = -1 begins with the embeddings.
+        All rows stand behind one prefix.  start = -1 begins with the embeddings.
         """
-        x_BD = self.run_blocks(x_BSD, start, prefixes, sizes)
-        return self.model.lm_head(self.model.transformer.ln_f(x_BD))
+        return self.logits(self.run_blocks(x_BSD, start, Standing(prefix)))
+
+    def loss_and_best(self, x_BD, label_B):
+        """The answer's cross-entropy [B] and the likeliest token [B], likewise."""
+        return loss_and_best(self.model.transformer.ln_f(x_BD), self.head, label_B)
+
+    # ------------------------------------------------------------ what is frozen
 
     def prefix(self, tokens_P) -> tuple[Prefix, list]:
         """What stands before the city, tokens [P], in a plain forward pass read through nnsight.
@@ -180,8 +167,8 @@ class Subject:
             for x_1PD in outputs:
                 assert x_1PD.shape == (1, len(tokens_P), self.d_model), x_1PD.shape
             inputs = [self._embed(tokens_P[None], 0), *outputs[:-1]]
-            keys_and_values = [_keys_and_values(self.blocks[i], inputs[i]) for i in blocks]
-        return keys_and_values, [x_1PD[0] for x_1PD in outputs]
+            found = [keys_and_values(self.blocks[i], inputs[i]) for i in blocks]
+        return found, [x_1PD[0] for x_1PD in outputs]
 
     def _embed(self, tokens_BL, start: int):
         """What enters block 0, [B, L, d_model], for tokens at the positions from `start` on."""
@@ -196,9 +183,9 @@ class Subject:
         result: Prefix = [()] * (layer + 1)
         x_1PD = x_PD[None]
         for i in range(layer + 1, self.n_layers):
-            result.append(_keys_and_values(self.blocks[i], x_1PD))
+            result.append(keys_and_values(self.blocks[i], x_1PD))
             if i + 1 < self.n_layers:
-                x_1PD = run_block(self.blocks[i], x_1PD, len(x_PD), [None], [1])
+                x_1PD = run_block(self.blocks[i], i, x_1PD, Standing(None))
         return result
 
     def predict(self, tokens_BL, suffix: int):
@@ -208,8 +195,7 @@ class Subject:
         if self._last_prefix[0] != before:
             self._last_prefix = (before, self.prefix(tokens_BL[0, :P])[0])
         with torch.no_grad():
-            x_BSD = self._embed(tokens_BL[:, P:], P)
-            return self.suffix_logits(x_BSD, -1, [self._last_prefix[1]], [len(x_BSD)]).argmax(-1)
+            return self.suffix_logits(self._embed(tokens_BL[:, P:], P), -1, self._last_prefix[1]).argmax(-1)
 
     def harvest(self, prompts: Prompts, layers: list[int], batch_size: int = 64, progress: bool = True) -> Harvest:
         """Everything about these prompts that the fast path needs at these layers, each position once.
@@ -245,122 +231,31 @@ class Subject:
         with torch.no_grad():
             x_BSD = self._embed(tokens_BL[:, -S:], tokens_BL.shape[1] - S)
             for i in range(max(layers) + 1):
-                x_BSD = run_block(self.blocks[i], x_BSD, S, [prefix[i]], [len(x_BSD)])
+                x_BSD = run_block(self.blocks[i], i, x_BSD, Standing(prefix))
                 if i in layers:
                     yield i, x_BSD
 
 
-# ---------------------------------------------------------------- loading
+class Site:
+    """One layer L of a subject, where the city's vector is patched: everything that no patch changes.
 
-
-def _require_plain_gpt2(config, name: str) -> None:
-    if config.model_type != "gpt2":
-        raise UserError(f"{name} is a {config.model_type} model; this experiment needs a GPT-2 (model_type gpt2)")
-    wanted = {
-        "scale_attn_weights": True,
-        "scale_attn_by_inverse_layer_idx": False,
-        "reorder_and_upcast_attn": False,
-        "add_cross_attention": False,
-    }
-    for flag, value in wanted.items():
-        if getattr(config, flag, value) != value:
-            raise UserError(f"{name} has {flag}={not value}, which the fast path does not compute; use a plain GPT-2")
-
-
-@contextlib.contextmanager
-def _loading(name: str):
-    """Silence the library's own remarks, and turn its many kinds of errors into one line."""
-    folder = Path(name)
-    is_folder = os.path.isdir(name)  # unlike Path's own it takes a name of any length
-    if is_folder:
-        _require_checkpoint_files(folder)
-    elif os.path.exists(name) or name.startswith((".", "/", "~")):
-        raise UserError(f"{name} is not a folder with a checkpoint; name one, a hub id, or toy")
-    else:
-        print(
-            f"looking for {name} in the cache and on the Hugging Face hub (half a minute without a network)",
-            file=sys.stderr,
-        )
-    hub_logging.set_verbosity_error()
-    try:
-        with quiet(bars=not is_folder):
-            yield
-    except UserError:
-        raise
-    except Exception as error:  # noqa: BLE001 - it raises many kinds, none of which says what to do
-        raise UserError(_why_not_loaded(name, is_folder, error)) from None
-
-
-@contextlib.contextmanager
-def quiet(bars: bool = False):
-    """Hold back transformers' remarks and, without `bars`, its progress bars; then let it be as it was."""
-    logging = transformers.utils.logging
-    level, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    if not bars:
-        logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if has_bars:
-            logging.enable_progress_bar()
-
-
-def load_config(name: str):
-    """The configuration of a GPT-2 (n_layer, n_embd, ..).  Raises UserError as `load_subject` does."""
-    with _loading(name):
-        config = transformers.AutoConfig.from_pretrained(name)
-        _require_plain_gpt2(config, name)
-        return config
-
-
-def load_subject(name: str, device: str = "cpu") -> Subject:
-    """Load a GPT-2 in fp32 from a checkpoint folder or the Hugging Face hub.
-
-    Raises UserError if it is not a GPT-2, is incomplete, or cannot be reached.
+    residuals: [2 n, S, d_model] after block L, a row for every prompt.  A step's shapes depend on
+    the number of its rows alone, and nothing is read back from the device: a CUDA graph can hold it.
     """
-    config = load_config(name)
-    with _loading(name):
-        model, loading = transformers.GPT2LMHeadModel.from_pretrained(
-            name, config=config, dtype=torch.float32, output_loading_info=True
-        )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-    lacking = sorted(set(loading["missing_keys"]) - {"lm_head.weight"})
-    if lacking:
-        raise UserError(
-            f"{name} lacks weights that a GPT-2 has ({lacking[0]} and {len(lacking) - 1} more); get it anew"
-        )
-    if tokenizer.bos_token is None:
-        raise UserError(f"the tokenizer of {name} has no start token; use a GPT-2 tokenizer")
-    if len(tokenizer) > config.vocab_size:
-        raise UserError(
-            f"the tokenizer of {name} has {len(tokenizer)} tokens, the model knows {config.vocab_size}; "
-            "put the model's own tokenizer there"
-        )
-    return Subject(model, tokenizer, name, device)
 
+    def __init__(self, subject: Subject, harvest: Harvest, layer: int):
+        self.subject = subject
+        self.layer = layer
+        self.residuals = harvest.residuals[layer]
+        with torch.no_grad():
+            self.others = others_of(next(iter(subject.blocks[layer + 1 :]), None), self.residuals)
+        self.prefix, hidden = merged(harvest.prefixes)
+        self.hidden = None if hidden is None else hidden[harvest.prefix_of]  # [2 n, P]
 
-def _require_checkpoint_files(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} has no config.json; name a folder that save_pretrained wrote, a hub id, or toy")
-    kinds = ("*.safetensors", "pytorch_model*.bin")
-    if not any(path.stat().st_size for kind in kinds for path in folder.glob(kind)):
-        raise UserError(f"{folder} holds no weights (model.safetensors); put them there or name another folder")
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
-        raise UserError(f"{folder} holds no tokenizer (tokenizer.json or vocab.json); save it there beside the model")
+    def run(self, x_BD, base_B, subject: Subject):
+        """The last position's residual after the last block, [B, d_model], with x in place of the base rows' city.
 
-
-def _why_not_loaded(name: str, is_folder: bool, error: Exception) -> str:
-    reason = " ".join(str(error).split())[:160]
-    if is_folder:
-        return f"cannot load the model in {name}: {reason}; get the folder anew or name another"
-    how = "use --model toy (offline), a local checkpoint folder, or try again with a network"
-    if huggingface_hub.constants.HF_HUB_OFFLINE:
-        return f"{name} is not in the local cache and HF_HUB_OFFLINE is set; {how}"
-    text = f"{type(error).__name__} {error}"
-    if "HFValidationError" in text or "Repo id must" in text:
-        return f"{name!r} is neither a folder nor a possible name on the hub; {how}"
-    if "404" in text or "RepositoryNotFound" in text or "not a valid model identifier" in text:
-        return f"the hub has no model {name}, or it cannot be seen without a login; check the name, or {how}"
-    return f"cannot get {name} from the Hugging Face hub; {how}"
+        base_B: prompt rows, on the subject's device; subject: this one, or a copy of another precision.
+        """
+        hidden = None if self.hidden is None else self.hidden.index_select(0, base_B)
+        return subject.run_patched(x_BD, self.others.rows(base_B), self.layer, Standing(self.prefix, hidden))

@@ -152,7 +152,7 @@ class LayerQuality:
             chosen = slice(start, start + BATCH)
             if start == 0 or len(x_NSD) > 1:
                 x_BSD = x_NSD[chosen]
-                logits = self.subject.suffix_logits(x_BSD, self.layer, [prefix], [len(x_BSD)])
+                logits = self.subject.suffix_logits(x_BSD, self.layer, prefix)
             without = self.without_NV[chosen]
             found.append(answers(logits.expand(len(without), -1), self.labels_N[chosen], without))
         return _means({name: torch.cat([part[name] for part in found]) for name in found[0]})
@@ -198,5 +198,5 @@ def own_logits(subject: Subject, harvest: Harvest, rows: list[int]) -> torch.Ten
     prefix = harvest.prefixes[harvest.prefix_of[rows[0]]]
     with torch.no_grad():
         batches = harvest.residuals[layer][rows].split(BATCH)
-        parts = [subject.suffix_logits(x_BSD, layer, [prefix], [len(x_BSD)]) for x_BSD in batches]
+        parts = [subject.suffix_logits(x_BSD, layer, prefix) for x_BSD in batches]
     return torch.cat(parts)

@@ -25,7 +25,7 @@ from pathlib import Path
 from data.ravel_data_prep import ATTRIBUTES
 from files import remove_leftovers, write_atomically, write_json
 from imports import UserError, safetensors_torch
-from training import SCORES
+from scores import SCORES
 
 LONGEST_NAME = 200
 

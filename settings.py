@@ -13,6 +13,7 @@ from engines import ENGINES
 from featurizers import METHODS
 from imports import UserError, torch
 from saelens import is_own, normalised
+from training import PRECISIONS
 
 HOME = Path(__file__).parent
 DEFAULT_MODEL = "openai-community/gpt2"
@@ -27,7 +28,6 @@ PROFILES = {
         "temperature": [10.0, 0.1],
         "max_pairs": None,
         "prompt": "few-shot",
-        "joint": 4,
         "threads": None,
         "cities": HOME / "data" / "cities.csv",
         "saes": HOME / "saved_models" / "saes",
@@ -40,7 +40,6 @@ PROFILES = {
         "temperature": [1.0, 0.1],
         "max_pairs": 320,
         "prompt": "bare",
-        "joint": 12,
         "threads": 1,  # its products are too small to share
         "cities": "cities.csv",  # of the toy world's own folder
         "saes": "saes",
@@ -84,6 +83,7 @@ class Settings(InputSettings):
     max_pairs: int | None
     error_term: bool
     engine: str
+    precision: str
     joint: int
     workers: int
     wandb: bool
@@ -175,7 +175,8 @@ def parser(description: str) -> Options:
     flag("--error-term", action="store_true", help="add an SAE's reconstruction error back")
     flag = options.running.add_argument
     flag("--engine", choices=list(ENGINES), default="fast", help="nnsight: the slow, plain way (fast)")
-    flag("--joint", type=int, metavar="N", help="runs of a layer that train in one forward pass (4 / 12)")
+    flag("--precision", choices=PRECISIONS, default="fp32", help="of the model's products while training (fp32)")
+    flag("--joint", type=int, metavar="N", help="runs of a layer that train in one pass (12; GPT-2 on a CPU: 4)")
     flag("--workers", type=int, default=1, metavar="N", help="processes that share the layers (1)")
     flag("--wandb", action="store_true", help="log to Weights & Biases too (offline without an account)")
     return options
@@ -193,7 +194,23 @@ def read_settings(argv: list[str] | None = None, description: str = "") -> Setti
         raise UserError(f"--temperature is {args['temperature']}; both must be positive, such as 10 0.1")
     if args["engine"] == "nnsight" and args["device"] == "mps":
         raise UserError("the nnsight engine is not supported on mps; use --device cpu")
+    if args["precision"] != "fp32":
+        _require_precision(**{name: args[name] for name in ("precision", "mode", "engine", "device")})
+    if args["joint"] is None:  # beyond 64 rows a CPU gains little, and small products want more of them
+        args["joint"] = 4 if args["device"] == "cpu" and not args["toy_folder"] else 12
     return Settings(**args)
+
+
+def _require_precision(precision: str, mode: str, engine: str, device: str) -> None:
+    """Raises UserError where a precision other than fp32 is not for this mode, engine or device."""
+    if mode == "paper":
+        raise UserError(f"--precision {precision} is not the paper's; use --mode strict, or leave it at fp32")
+    if engine == "nnsight":
+        raise UserError(f"the nnsight engine, the exact reference, has no --precision {precision}; use --engine fast")
+    if precision == "tf32" and device != "cuda":
+        raise UserError(f"--precision tf32 is a CUDA GPU's, not of device {device}; use fp32 here")
+    if device == "mps":
+        raise UserError(f"--precision {precision} is not supported on mps; use fp32 here")
 
 
 def _chosen(kind: str, given: list[str], known: list[str], everything: str | None = None) -> list[str]:

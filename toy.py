@@ -26,10 +26,11 @@ from pathlib import Path
 
 import toy_saes
 from autoencoder import SparseAutoencoder
+from blocks import Standing, run_block
 from data.ravel_data_prep import ATTRIBUTES, EXAMPLES, City, Prompts, build_prompts, read_cities
 from formats import hook_point
 from imports import UserError, functional, tokenizers, torch, tqdm, transformers
-from models import quiet, run_block
+from loading import quiet
 from saes import RELEASES, locate, save_sae
 
 HOME = Path(__file__).parent
@@ -106,8 +107,8 @@ def planted_rotation(recipe: Recipe) -> torch.Tensor:
 
 def _run(model, x_BLD, start: int, stop: int):
     """Blocks start+1 .. stop on whole sequences."""
-    for block in model.transformer.h[start + 1 : stop + 1]:
-        x_BLD = run_block(block, x_BLD, x_BLD.shape[1], [None], [len(x_BLD)])
+    for i, block in enumerate(model.transformer.h[start + 1 : stop + 1]):
+        x_BLD = run_block(block, i, x_BLD, Standing(None))
     return x_BLD
 
 

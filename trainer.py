@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import wandb_log
 from data.intervention_data import PARTS, PairBatch
 from engines import ENGINES, FastEngine, NnsightEngine
-from featurizers import Ingredients, method_named
+from featurizers import Das, Ingredients, method_named
 from inputs import Inputs
 from results import Run, Store, shortened
+from scores import SCORES, evaluate
 from settings import Settings
-from training import SCORES, Job, Schedule, Trained, evaluate, train, untrained
+from training import Job, Schedule, Trained, train, untrained
 
 
 @dataclass
@@ -31,7 +32,7 @@ class Order:
     @property
     def schedule(self) -> Schedule:
         s = self.settings
-        return Schedule(s.epochs, s.batch_size, s.lr, tuple(s.temperature))
+        return Schedule(s.epochs, s.batch_size, s.lr, tuple(s.temperature), s.precision)
 
     def layers(self) -> list[int]:
         return sorted({run.layer for run in self.configs})
@@ -74,8 +75,7 @@ class Ready:
     n_features: int
     l0: float | None
     sae: dict | None  # what results say of the SAE
-    parameters: list = field(default_factory=list)  # beside theta
-    saved: Callable[[], dict] = dict  # tensors beside theta that the features depend on
+    rotation: Das | None = None  # what is trained beside theta
 
 
 class Trainer:
@@ -106,7 +106,7 @@ class Trainer:
     def _train(self, group: list[Run], progress: Progress) -> None:
         ready = [self._ready(run) for run in group]
         jobs = [
-            Job(its.engine, its.parameters, self._parts(run)["train"], run.seed)
+            Job(its.engine, its.rotation, self._parts(run)["train"], run.seed)
             for run, its in zip(group, ready, strict=True)
         ]
         trained = train(jobs, self.order.schedule, self.settings.device, progress.step)
@@ -147,7 +147,7 @@ class Trainer:
             "seconds": round(trained.seconds + time.perf_counter() - began, 3),
             **self.order.provenance,
         }
-        self.order.store.write(run, result, {"theta": theta, **ready.saved()})
+        self.order.store.write(run, result, {"theta": theta, **(ready.rotation.saved() if ready.rotation else {})})
         if self.order.wandb_mode:
             wandb_log.log(run, result, s.output, self.order.wandb_mode)
 
@@ -166,7 +166,7 @@ class Trainer:
                 about = {"file": sae.path, "digest": digest, "k": sae.k, "decoder_norms": sae.decoder_norms}
             ready = Ready(engine, featurizer.n_features, l0, about)
             if featurizer.parameters:  # trained: each run gets its own
-                return replace(ready, parameters=featurizer.parameters, saved=featurizer.saved)
+                return replace(ready, rotation=featurizer)
             self.ready[run.method] = ready
         return self.ready[run.method]
 

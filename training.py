@@ -1,29 +1,20 @@
-"""Train masks and test them, on either of two engines that compute the same (engines.py)."""
+"""Train masks on either of two engines that compute the same (engines.py): what each step is given, and the loop."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from dataclasses import dataclass, field
 
-from data.intervention_data import KINDS, PairBatch
+from data.intervention_data import PairBatch
 from engines import FastEngine, NnsightEngine
-from imports import functional, torch
+from featurizers import Das
+from imports import torch
+from stepping import Steps, steps_on
 
-SCORES = ("cause", "isolation", "disentangle")
 FIXED_THETA = math.inf  # sigmoid(+-inf / T) is exactly 1 or 0 at every temperature
-
-
-# ---------------------------------------------------------------- masks
-
-
-def soft_mask(theta, temperature: float):
-    return torch.sigmoid(theta / temperature)
-
-
-def hard_mask(theta):
-    """What 'select features' means: 1 where theta > 0."""
-    return (theta > 0).to(theta.dtype)
+PRECISIONS = ("fp32", "tf32", "bf16")  # of the products with the model's weights while training
 
 
 @dataclass
@@ -34,9 +25,15 @@ class Schedule:
     batch_size: int
     lr: float
     temperature: tuple[float, float]  # start, end; linear over all steps
+    precision: str = "fp32"
 
     def steps_per_epoch(self, n_pairs: int) -> int:
         return math.ceil(n_pairs / self.batch_size)
+
+    def temperatures(self, n_steps: int) -> torch.Tensor:
+        """[n_steps]"""
+        start, end = self.temperature
+        return start + (end - start) * torch.arange(n_steps, dtype=torch.float64) / max(1, n_steps - 1)
 
 
 @dataclass
@@ -58,134 +55,127 @@ def untrained(engine, fixed_mask: float | None, device: str) -> Trained:
 
 @dataclass
 class Job:
-    """A mask to train: the engine of its featurizer, the featurizer's own parameters, its pairs, its random stream."""
+    """A mask to train: the engine of its featurizer, the rotation trained beside it if any, its pairs, its seed."""
 
     engine: FastEngine | NnsightEngine
-    parameters: list
+    rotation: Das | None
     pairs: PairBatch
     seed: int
 
-    def batches(self, schedule: Schedule):
-        """(batch, temperature, epoch if the batch is its last, else None) of every step.
-
-        Pairs are shuffled anew each epoch by the seed; a batch mixes cause and isolation pairs.
-        """
-        generator = torch.Generator().manual_seed(self.seed)
-        start, end = schedule.temperature
-        per_epoch = schedule.steps_per_epoch(len(self.pairs))
-        last_step = max(1, schedule.epochs * per_epoch - 1)
-        step = 0
-        for epoch in range(1, schedule.epochs + 1):
-            shuffled = self.pairs[torch.randperm(len(self.pairs), generator=generator)]
-            for i in range(per_epoch):
-                batch = shuffled[slice(i * schedule.batch_size, (i + 1) * schedule.batch_size)]
-                yield batch, start + (end - start) * step / last_step, epoch if i + 1 == per_epoch else None
-                step += 1
+    @property
+    def parameters(self) -> list:
+        return self.rotation.parameters if self.rotation else []
 
 
-def train(jobs: list[Job], schedule: Schedule, device: str, on_step=lambda **_: None) -> list[Trained]:
+@dataclass
+class Plan:
+    """All that the T steps of J runs are given, B rows each, known before the first: a run ends when its own are done.
+
+    A run's pairs are shuffled anew each epoch by its seed; a batch mixes cause and isolation pairs.
+    """
+
+    rows: torch.Tensor  # [T, J, 3, B] int64: prompt rows of base and source, and the label
+    share: torch.Tensor  # [T, J, B]: of a row in its run's mean loss; 0 where a batch is not full
+    temperature: torch.Tensor  # [T, J]
+    n_steps: list[int]  # of each run
+
+    @classmethod
+    def of(cls, jobs: list[Job], schedule: Schedule) -> Plan:
+        n_steps = [schedule.epochs * schedule.steps_per_epoch(len(job.pairs)) for job in jobs]
+        T, J, B = max(n_steps), len(jobs), schedule.batch_size
+        plan = cls(torch.zeros(T, J, 3, B, dtype=torch.long), torch.zeros(T, J, B), torch.ones(T, J), n_steps)
+        for j, (job, n) in enumerate(zip(jobs, n_steps, strict=True)):
+            generator = torch.Generator().manual_seed(job.seed)
+            content = torch.stack([job.pairs.base, job.pairs.source, job.pairs.label])
+            step = 0
+            for _ in range(schedule.epochs):
+                for chosen in torch.randperm(len(job.pairs), generator=generator).split(B):
+                    plan.rows[step, j, :, : len(chosen)] = content[:, chosen]
+                    plan.share[step, j, : len(chosen)] = 1 / len(chosen)
+                    step += 1
+            plan.temperature[:n, j] = schedule.temperatures(n)
+        return plan
+
+    def stretches(self):
+        """(the runs, the plan of their steps) from one run's end to the next: while the same runs train."""
+        begin = 0
+        for end in sorted(set(self.n_steps)):
+            running = [j for j, n in enumerate(self.n_steps) if n >= end]
+            parts = (t[begin:end, running] for t in (self.rows, self.share, self.temperature))
+            yield running, Plan(*parts, [end - begin] * len(running))
+            begin = end
+
+
+def train(
+    jobs: list[Job], schedule: Schedule, device: str, on_step=lambda **_: None, at_once: int | None = None
+) -> list[Trained]:
     """Train the masks of several runs at one layer in lockstep, all their rows in one forward pass.
 
     Adam on theta (and the featurizer's parameters) against cross-entropy over the full
     vocabulary.  theta starts at 0, the mask is sigmoid(theta / T).  The loss is the sum of
     the runs' own, and they share no parameter: each trains as it would alone, but for
     the rounding of products over more rows (tests/test_joint.py).
-    on_step(runs=, loss=, accuracy=): called after each step; the last two are means, as tensors.
+    at_once: steps between which nothing is read from the device; by default 1 on a CPU, an epoch elsewhere.
+    on_step(runs=, loss=, accuracy=): called after each of these; the last two are means, as tensors.
+    Raises UserError if a rotation diverges.
     """
     began = time.perf_counter()
     thetas = [torch.zeros(job.engine.n_active, device=device, requires_grad=True) for job in jobs]
     parameters = [p for theta, job in zip(thetas, jobs, strict=True) for p in (theta, *job.parameters)]
-    optimizer = torch.optim.Adam(parameters, lr=schedule.lr, fused=device != "mps")
-    trained = [Trained(theta.detach()) for theta in thetas]
-    sums = torch.zeros(2, len(jobs), device=device)  # of losses and of right answers, this epoch so far
-    streams = [job.batches(schedule) for job in jobs]
-    while turn := [(j, *step) for j, stream in enumerate(streams) if (step := next(stream, None)) is not None]:
-        running, batches, temperatures, ends = zip(*turn, strict=True)
-        masks = [soft_mask(thetas[j], temperature) for j, temperature in zip(running, temperatures, strict=True)]
-        logits = jobs[0].engine.joint([jobs[j].engine for j in running], batches, masks)
-        label = torch.cat([batch.label for batch in batches]).to(device)
-        sizes = torch.tensor([len(batch) for batch in batches])
-        run_of_row = torch.tensor(running).repeat_interleave(sizes).to(device)
-        share = (1 / sizes).repeat_interleave(sizes).to(device)
-        losses = functional.cross_entropy(logits, label, reduction="none")
-        optimizer.zero_grad(set_to_none=True)  # a run that has finished has no gradient, and Adam leaves it alone
-        (losses * share).sum().backward()
-        optimizer.step()
-        with torch.no_grad():
-            hits = (logits.argmax(-1) == label).float()
-            sums.index_add_(1, run_of_row, torch.stack([losses, hits]))
-        on_step(runs=len(running), loss=losses.detach().mean(), accuracy=hits.mean())
-        for j, temperature, epoch in zip(running, temperatures, ends, strict=True):
-            if epoch is not None:
-                loss, right = (sums[:, j] / len(jobs[j].pairs)).tolist()
-                entry = {"epoch": epoch, "loss": loss, "accuracy": right, "temperature": temperature}
-                trained[j].history.append(entry)
-                sums[:, j] = 0
-    for its in trained:
-        its.seconds = (time.perf_counter() - began) / len(jobs)
-    return trained
+    options = {"capturable": True} if device == "cuda" else {}
+    optimizer = torch.optim.Adam(parameters, lr=schedule.lr, fused=device != "mps", **options)
+    plan = Plan.of(jobs, schedule)
+    if at_once is None:
+        at_once = 1 if device == "cpu" or not jobs[0].engine.holds_still else max(plan.n_steps) // schedule.epochs
+    records = [[] for _ in jobs]  # of each run [T, 2]: mean loss and share of right answers of every step
+    with _products(schedule.precision):
+        for running, part in plan.stretches():
+            steps = steps_on(
+                device, [jobs[j] for j in running], [thetas[j] for j in running], optimizer, part, schedule.precision
+            )
+            _take(steps, at_once, on_step)
+            for j, record in zip(running, steps.record.unbind(dim=1), strict=True):
+                records[j].append(record)
+    seconds = (time.perf_counter() - began) / len(jobs)
+    return [
+        Trained(theta.detach(), _history(torch.cat(record), len(job.pairs), schedule), seconds)
+        for theta, job, record in zip(thetas, jobs, records, strict=True)
+    ]
 
 
-# ---------------------------------------------------------------- scores
+def _take(steps: Steps, at_once: int, on_step) -> None:
+    """All steps of a stretch, some at a time."""
+    done = 0
+    while done < steps.total:
+        n = 1 if done < steps.warm_up else min(at_once, steps.total - done)
+        steps.advance(n)
+        done += n
+        loss, accuracy = steps.record[done - n : done].mean(dim=(0, 1))
+        on_step(runs=n * len(steps.jobs), loss=loss, accuracy=accuracy)
 
 
-def predictions(engine, pairs: PairBatch, mask, batch_size: int = 256):
-    """The most likely next token of every patched prompt, [N] on the CPU."""
-    with torch.no_grad():
-        parts = [
-            engine.logits(pairs[index], mask).argmax(-1).cpu() for index in torch.arange(len(pairs)).split(batch_size)
-        ]
-    return torch.cat(parts)
+def _history(record, n_pairs: int, schedule: Schedule) -> list[dict]:
+    """A run's record [T, 2] by epoch; every pair counts once in an epoch's means."""
+    per_epoch = schedule.steps_per_epoch(n_pairs)
+    sizes = torch.full((per_epoch, 1), schedule.batch_size, dtype=torch.float64)
+    sizes[-1] = n_pairs - schedule.batch_size * (per_epoch - 1)
+    means = (record.cpu().double().view(schedule.epochs, per_epoch, 2) * sizes).sum(1) / n_pairs
+    temperatures = schedule.temperatures(len(record))[per_epoch - 1 :: per_epoch]
+    return [
+        {"epoch": epoch, "loss": loss, "accuracy": accuracy, "temperature": temperature}
+        for epoch, ((loss, accuracy), temperature) in enumerate(
+            zip(means.tolist(), temperatures.tolist(), strict=True), 1
+        )
+    ]
 
 
-def score(hits, is_cause) -> dict:
-    """hits, is_cause [N] bool -> shares of right answers; disentangle is the mean of the two."""
-    shares = {kind: hits[is_cause == (kind == "cause")].double().mean().item() for kind in KINDS}
-    return {
-        **shares,
-        "disentangle": (shares["cause"] + shares["isolation"]) / 2,
-        "n_cause": int(is_cause.sum()),
-        "n_isolation": int((~is_cause).sum()),
-    }
-
-
-def city_interval(hits, pairs: PairBatch, n_cities: int, draws: int = 1000, seed: int = 0) -> dict:
-    """95 % bootstrap intervals of the scores, resampling cities and not pairs.
-
-    Pairs share cities, so they are no independent draws: with n cities drawn with
-    replacement, a pair counts as often as its base times its source was drawn
-    (Owen 2007, "The pigeonhole bootstrap").  Returns {score: [low, high]}.
-    """
-    base, source = pairs.base % n_cities, pairs.source % n_cities
-    taking_part = torch.cat([base, source]).unique()
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(len(taking_part), (draws, len(taking_part)), generator=generator)
-    counts = torch.zeros(draws, len(taking_part)).scatter_add_(1, drawn, torch.ones(drawn.shape))
-    place = torch.zeros(n_cities, dtype=torch.long)
-    place[taking_part] = torch.arange(len(taking_part))
-    weight = counts[:, place[base]] * counts[:, place[source]]  # [draws, N]
-    shares = {}
-    for kind in KINDS:
-        of_kind = pairs.is_cause == (kind == "cause")
-        shares[kind] = (weight[:, of_kind] @ hits[of_kind].float()) / weight[:, of_kind].sum(1)
-    shares["disentangle"] = (shares["cause"] + shares["isolation"]) / 2
-    levels = torch.tensor([0.025, 0.975])
-    return {name: [round(v, 6) for v in share.nanquantile(levels).tolist()] for name, share in shares.items()}
-
-
-def evaluate(engine, theta, pairs: PairBatch, temperature: float, n_cities: int, intervals: bool = False) -> dict:
-    """Scores with the soft mask at this temperature and with the hard one: {"soft": {..}, "hard": {..}}."""
-    result = {}
-    soft, hard = soft_mask(theta, temperature), hard_mask(theta)
-    for name, mask in (("soft", soft), ("hard", hard)):
-        if name == "soft" or not torch.equal(soft, hard):  # a fixed mask is both
-            hits = predictions(engine, pairs, mask) == pairs.label
-        result[name] = score(hits, pairs.is_cause)
-        if intervals:
-            result[name]["interval95"] = city_interval(hits, pairs, n_cities)
-    return result
-
-
-def label_baseline(pairs: PairBatch, labels) -> dict:
-    """What doing nothing scores if every fact is known: the answer is the base prompt's own label."""
-    return score(labels[pairs.base] == pairs.label, pairs.is_cause)
+@contextlib.contextmanager
+def _products(precision: str):
+    """While training in tf32: products of fp32 numbers on the tensor cores, whose factors have 10 bits of mantissa."""
+    before = torch.get_float32_matmul_precision()
+    if precision == "tf32":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -8,7 +8,7 @@ from pathlib import Path
 from data.intervention_data import PARTS
 from imports import UserError, wandb
 from results import Run
-from training import SCORES
+from scores import SCORES
 
 MODES = ("online", "offline", "disabled")
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 
 from imports import UserError, torch, tqdm
-from models import load_subject
+from loading import load_subject
 from trainer import Order, Progress, Trainer
 
 

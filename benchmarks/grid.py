@@ -60,7 +60,8 @@ class Bench:
         for seed, name in enumerate(names):
             order = torch.randperm(len(self.pairs), generator=torch.Generator().manual_seed(seed))
             few = self.pairs[order[: n_steps * BATCH_SIZE]]
-            jobs.append(Job(engine or self.engines[name], self.featurizers[name].parameters, few, seed))
+            rotation = self.featurizers[name] if name == "das" else None
+            jobs.append(Job(engine or self.engines[name], rotation, few, seed))
         began = time.perf_counter()
         train(jobs, SCHEDULE, "cpu")
         return time.perf_counter() - began

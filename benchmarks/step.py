@@ -1,16 +1,15 @@
-"""Time one training step on the fast engine and on the nnsight engine, side by side.
+"""Time one training step on the fast engine and on the nnsight engine, and one method beside another.
 
-    python benchmarks/step.py                                 minutes
+    python benchmarks/step.py                                 some ten minutes
     python benchmarks/step.py --layers 5 --methods neuron     one minute
-    python benchmarks/step.py --wide                          an SAE of 46,080 latents as well
 
-A step is forward, loss, backward and Adam on a batch of 16 pairs that mixes cause and
-isolation, on one CPU thread.  The model has GPT-2 small's shape and random weights, and
-so have the SAEs, so nothing is downloaded: what a step costs depends on shapes, for
-an SAE also on how many latents ever fire, for DAS on how far the rotation has gone.  The
-engines take turns (fast, nnsight, fast, ..), each turn on a batch of its own and from the
-same parameters; a ratio is taken within a turn, so that a machine that is busy for a
-while slows both sides.
+A step is what `training.train` takes: forward, loss, backward and Adam on a batch of 16
+pairs that mixes cause and isolation, on one CPU thread.  The model has GPT-2 small's shape
+and random weights, and so have the SAEs, so nothing is downloaded: what a step costs depends
+on shapes, for an SAE also on how many latents ever fire, for DAS on how far the rotation has
+gone.  What is compared takes turns, each turn on a batch of its own and from the same
+parameters; a ratio is taken within a turn, so that a machine that is busy for a while slows
+both sides.
 """
 
 from __future__ import annotations
@@ -29,17 +28,20 @@ from data.intervention_data import PairBatch, index_pairs, make_pairs
 from data.ravel_data_prep import Prompts
 from engines import ENGINES
 from featurizers import Das, Neuron, Sae
-from imports import functional, torch, transformers
+from imports import torch, transformers
 from models import Harvest, Subject
 from saes import load_sae, release_named
-from training import soft_mask
+from scores import soft_mask
+from stepping import Steps
+from training import Job, Plan
 
 BATCH_SIZE = 16
 LEARNING_RATE = 1e-3
 SKEW_ENTRY = 0.05  # standard deviation of DAS's parameter: a rotation well away from its start
 SAES = {"sae": ("bloom", 24_576), "sae-wide": ("apollo-e2e", 46_080)}  # method -> release, latents
-METHODS = ("neuron", "das", "sae")
-WANTED = {"layer": 5, "ratio": 15, "methods": ("neuron", "sae")}
+METHODS = ("neuron", "das", "sae", "sae-wide")
+WANTED = {(0, "neuron"): 15, (5, "neuron"): 20, (10, "neuron"): 45}  # nnsight / fast
+WANTED_BESIDE = {"das": 1.4, "sae-wide": 1.15}  # to the neuron's step
 
 
 # ---------------------------------------------------------------- pairs
@@ -84,58 +86,96 @@ def featurizers(method: str, x_RD, layer: int, n_layers: int) -> dict:
 
 
 class Stepper:
-    """An engine with a mask to train; every step begins at the same parameters."""
+    """A run of one method on one engine; every step begins at the same parameters."""
 
-    def __init__(self, engine, parameters: list, theta):
+    def __init__(self, engine, featurizer, theta, batches: list[PairBatch]):
         self.engine = engine
         self.theta = theta.clone().requires_grad_()
-        self.parameters = [self.theta, *parameters]
+        job = Job(engine, featurizer if featurizer.parameters else None, batches[0], 0)
+        self.parameters = [self.theta, *job.parameters]
         self.start = [p.detach().clone() for p in self.parameters]
-        self.optimizer = torch.optim.Adam(self.parameters, lr=LEARNING_RATE)
-        self.seconds = self.cpu_seconds = 0.0  # far apart where other processes took the processor
+        optimizer = torch.optim.Adam(self.parameters, lr=LEARNING_RATE, fused=True)
+        rows = torch.stack([torch.stack([b.base, b.source, b.label])[None] for b in batches])
+        plan = Plan(rows, torch.full((len(batches), 1, BATCH_SIZE), 1 / BATCH_SIZE), torch.ones(len(batches), 1), [])
+        self.steps = Steps([job], [self.theta], optimizer, plan, "fp32")
 
-    def step(self, batch: PairBatch):
-        """The body of training.train's loop.  Returns milliseconds and the logits [B, vocabulary]."""
+    def milliseconds(self) -> float:
+        """Of its next step, on its next batch."""
         with torch.no_grad():
             for p, start in zip(self.parameters, self.start, strict=True):
                 p.copy_(start)
-        began, cpu_began = time.perf_counter(), time.process_time()
-        logits = self.engine.logits(batch, soft_mask(self.theta, 1.0))
-        loss = functional.cross_entropy(logits, batch.label)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
-        spent = time.perf_counter() - began
-        self.seconds += spent
-        self.cpu_seconds += time.process_time() - cpu_began
-        return 1000 * spent, logits.detach()
+        began = time.perf_counter()
+        self.steps.advance(1)
+        return 1000 * (time.perf_counter() - began)
+
+    def logits(self, batch: PairBatch):
+        with torch.no_grad():
+            return self.engine.logits(batch, soft_mask(self.theta, 1.0))
 
 
 @dataclass
 class Case:
-    """What was measured for one layer and method."""
+    """One method at one layer, on both engines."""
 
     layer: int
     method: str
-    milliseconds: dict[str, list[float]]  # engine -> one per turn
-    difference: float  # largest between the two engines' logits, over all turns
+    steppers: dict[str, Stepper]
+    difference: float  # largest between the two engines' logits of a batch
     moved: float  # largest that the patch does to a logit
-    alive: int  # features the fast engine computes with
     l0: float | None
     preparation: float  # milliseconds to freeze the featurizer, once per run
-    seconds: float  # spent in steps, both engines
-    cpu_seconds: float  # of those, on the processor
 
-    def ratios(self) -> list[float]:
-        return [slow / fast for fast, slow in zip(*(self.milliseconds[e] for e in ("fast", "nnsight")), strict=True)]
+    @classmethod
+    def of(cls, subject: Subject, prompts: Prompts, harvest: Harvest, layer: int, method: str, batches) -> Case:
+        found = featurizers(method, harvest.residuals[layer][:, 0], layer, subject.n_layers)
+        l0 = found["fast"].l0(harvest.residuals[layer][:, 0])
+        began = time.perf_counter()
+        engines = {name: build(subject, prompts, harvest, layer, found[name]) for name, build in ENGINES.items()}
+        preparation = 1000 * (time.perf_counter() - began)
+        fast = engines["fast"]
+        theta = torch.randn(fast.n_active, generator=torch.Generator().manual_seed(2))
+        # The nnsight engine's theta is as wide as the featurizer; where no latent fires its value is without effect.
+        thetas = {"fast": theta, "nnsight": fast.widen(theta)}
+        steppers = {name: Stepper(engines[name], found[name], thetas[name], batches) for name in ENGINES}
+        logits = {name: stepper.logits(batches[0]) for name, stepper in steppers.items()}
+        with torch.no_grad():
+            moved = float((logits["fast"] - fast.logits(batches[0], torch.zeros_like(theta))).abs().max())
+        difference = float((logits["fast"] - logits["nnsight"]).abs().max())
+        return cls(layer, method, steppers, difference, moved, l0, preparation)
 
-    def row(self) -> str:
-        fast, slow = (statistics.median(self.milliseconds[name]) for name in ("fast", "nnsight"))
-        ratios = self.ratios()
-        return (
-            f"{self.layer:2}  {self.method:8} {fast:8.0f} {slow:8.0f} {statistics.median(ratios):8.1f} "
-            f"{min(ratios):6.1f} {max(ratios):6.1f}   {self.difference:.1e}  {self.moved:.1e} {self.alive:6}"
-        )
+
+def spread(values: list[float]) -> str:
+    return f"{statistics.median(values):8.2f} {min(values):6.2f} {max(values):6.2f}"
+
+
+def engines_in_turn(case: Case, turns: int) -> list[float]:
+    """Prints a row; returns the ratios nnsight / fast."""
+    times = [[stepper.milliseconds() for stepper in case.steppers.values()] for _ in range(turns)]
+    fast, slow = (statistics.median(column) for column in zip(*times, strict=True))
+    ratios = [plain / ours for ours, plain in times]
+    n = case.steppers["fast"].engine.n_active
+    print(
+        f"{case.layer:2}  {case.method:8} {fast:8.0f} {slow:8.0f} {spread(ratios)}   "
+        f"{case.difference:.1e}  {case.moved:.1e} {n:6}",
+        flush=True,
+    )
+    return ratios
+
+
+def methods_in_turn(cases: list[Case], turns: int) -> dict[str, list[float]]:
+    """method -> ratios of its step to the neuron's, on the fast engine."""
+    times = {case.method: [] for case in cases}
+    for _ in range(turns):
+        for case in cases:
+            times[case.method].append(case.steppers["fast"].milliseconds())
+    return {
+        method: [one / neuron for one, neuron in zip(its, times["neuron"], strict=True)]
+        for method, its in times.items()
+        if method != "neuron"
+    }
+
+
+# ---------------------------------------------------------------- the report
 
 
 HEADER = (
@@ -144,101 +184,66 @@ HEADER = (
 )
 
 
-def measure(subject: Subject, prompts: Prompts, harvest: Harvest, layer: int, method: str, repeats: int) -> Case:
-    """Take turns, fast first, and compare the logits that each turn computed."""
-    found = featurizers(method, harvest.residuals[layer][:, 0], layer, subject.n_layers)
-    l0 = found["fast"].l0(harvest.residuals[layer][:, 0])
-    began = time.perf_counter()
-    engines = {name: build(subject, prompts, harvest, layer, found[name]) for name, build in ENGINES.items()}
-    preparation = 1000 * (time.perf_counter() - began)
-    fast = engines["fast"]
-    theta = torch.randn(fast.n_active, generator=torch.Generator().manual_seed(2))
-    # The nnsight engine's theta is as wide as the featurizer; where no latent fires its value is without effect.
-    thetas = {"fast": theta, "nnsight": fast.widen(theta)}
-    steppers = {name: Stepper(engines[name], found[name].parameters, thetas[name]) for name in ENGINES}
-    warm_up, *batches = draw_batches(prompts, 1 + repeats)
-    with torch.no_grad():
-        plain = fast.logits(warm_up, torch.zeros_like(theta))
-    patched = {name: stepper.step(warm_up)[1] for name, stepper in steppers.items()}
-    moved = float((patched["fast"] - plain).abs().max())
-    difference = float((patched["fast"] - patched["nnsight"]).abs().max())
-    milliseconds: dict[str, list[float]] = {name: [] for name in steppers}
-    for batch in batches:
-        logits = {}
-        for name, stepper in steppers.items():
-            spent, logits[name] = stepper.step(batch)
-            milliseconds[name].append(spent)
-        difference = max(difference, float((logits["fast"] - logits["nnsight"]).abs().max()))
-    seconds, cpu_seconds = (sum(getattr(s, name) for s in steppers.values()) for name in ("seconds", "cpu_seconds"))
-    return Case(*(layer, method, milliseconds, difference, moved, fast.n_active, l0, preparation, seconds, cpu_seconds))
-
-
-# ---------------------------------------------------------------- the report
-
-
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     # At the last block (11) a patch cannot be learned: nothing after it moves information between positions.
-    parser.add_argument(
-        "--layers",
-        type=int,
-        nargs="+",
-        default=[0, 5, 10],
-        choices=range(11),
-        metavar="L",
-        help="0 to 10 (default: 0 5 10)",
-    )
+    parser.add_argument("--layers", type=int, nargs="+", default=[0, 5, 10], choices=range(11), metavar="L")
     parser.add_argument(
         "--methods", nargs="+", default=list(METHODS), choices=METHODS, help=f"default: {' '.join(METHODS)}"
     )
-    parser.add_argument(
-        "--repeats",
-        type=int,
-        metavar="N",
-        help="turns per case after one to warm up (default: 5 at L = 5, 3 elsewhere)",
-    )
-    parser.add_argument("--wide", action="store_true", help="measure an SAE of 46,080 latents as well")
+    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="turns of the two engines (5)")
+    parser.add_argument("--turns", type=int, default=25, metavar="N", help="turns of the methods (25)")
     arguments = parser.parse_args()
-    if arguments.repeats is not None and not 1 <= arguments.repeats <= 100:
-        parser.error("--repeats must be from 1 to 100")
+    if not (1 <= arguments.repeats <= 100 and 1 <= arguments.turns <= 100):
+        parser.error("--repeats and --turns must be from 1 to 100")
     return arguments
 
 
 def main() -> None:
     arguments = read_arguments()
-    methods = [*arguments.methods, *(["sae-wide"] if arguments.wide else [])]
     torch.set_num_threads(1)
-    began = time.perf_counter()
+    began, began_cpu = time.perf_counter(), time.process_time()
     print(f"{datetime.date.today()}, {machine()}, 1 thread")
     print(f"torch {torch.__version__}, transformers {transformers.__version__}, random weights, batch {BATCH_SIZE}\n")
     subject, prompts = build_subject()
-    harvest_began = time.perf_counter()
     harvest = subject.harvest(prompts, arguments.layers, progress=False)
-    harvested, peak_harvested = time.perf_counter() - harvest_began, peak_gb()
+    batches = draw_batches(prompts, 1 + arguments.repeats + 1 + arguments.turns)
+    verdicts, beside, l0s, freezing = [], [], {}, 0.0
     print(HEADER, flush=True)
-    cases = []
     for layer in arguments.layers:
-        for method in methods:
-            repeats = arguments.repeats or (5 if layer == WANTED["layer"] else 3)  # each takes up to ten seconds
-            cases.append(measure(subject, prompts, harvest, layer, method, repeats))
-            print(cases[-1].row(), flush=True)
+        cases = [Case.of(subject, prompts, harvest, layer, method, batches) for method in arguments.methods]
+        for case in cases:
+            for stepper in case.steppers.values():
+                stepper.milliseconds()  # warm up
+            ratios = engines_in_turn(case, arguments.repeats)
+            if (layer, case.method) in WANTED:
+                verdicts.append((f"{case.method} at L = {layer}", WANTED[layer, case.method], ratios, "least"))
+            if case.l0 is not None:
+                l0s.setdefault(case.method, []).append(case.l0)
+            freezing = max(freezing, case.preparation)
+        if "neuron" in arguments.methods:
+            methods_in_turn(cases, 1)  # warm up
+            for method, ratios in methods_in_turn(cases, arguments.turns).items():
+                beside.append(f"{layer:2}  {method:8} {spread(ratios)}")
+                if method in WANTED_BESIDE:
+                    text = f"{method} / neuron at L = {layer}"
+                    verdicts.append((text, WANTED_BESIDE[method], ratios, "most"))
     print("\nms: medians; ratios: of steps taken in turn; differ: the largest difference")
     print("between the engines' logits; moved: the largest change of a logit from a mask")
     print("of zeros to the random mask of every step; n: features the fast engine uses.")
-    for method in dict.fromkeys(case.method for case in cases if case.l0 is not None):
-        l0s = [case.l0 for case in cases if case.method == method]
-        print(f"{method}: {min(l0s):.0f} to {max(l0s):.0f} of {SAES[method][1]:,} latents fire on a vector")
-    freezing = max(case.preparation for case in cases)
-    print(f"once beforehand: harvest {harvested:.1f} s, freezing a featurizer at most {freezing:.0f} ms")
-    print(f"peak memory: {peak_harvested:.2f} GB after the harvest, {peak_gb():.2f} GB in all")
-    share = sum(case.cpu_seconds for case in cases) / sum(case.seconds for case in cases)
-    print(f"on the processor for {share:.0%} of the time in steps (less than 99% says it was shared)")
-    print(f"this took {time.perf_counter() - began:.0f} s")
-    for case in cases:
-        if case.layer == WANTED["layer"] and case.method in WANTED["methods"]:
-            ratio = statistics.median(case.ratios())
-            verdict = "met" if ratio >= WANTED["ratio"] else "MISSED"
-            print(f"wanted: {case.method} at L = {case.layer} at least {WANTED['ratio']} times faster: {verdict}")
+    for method, found in l0s.items():
+        print(f"{method}: {min(found):.0f} to {max(found):.0f} of {SAES[method][1]:,} latents fire on a vector")
+    print(f"once beforehand: freezing a featurizer at most {freezing:.0f} ms")
+    if beside:
+        print("\n                step / neuron's step, fast\n L  method     median    min    max")
+        print("\n".join(beside))
+    share = (time.process_time() - began_cpu) / (time.perf_counter() - began)
+    print(f"\non the processor for {share:.0%} of the time (less than 99% says it was shared)")
+    print(f"this took {time.perf_counter() - began:.0f} s, peak memory {peak_gb():.2f} GB with both engines")
+    for text, wanted, ratios, limit in verdicts:
+        ratio = statistics.median(ratios)
+        is_met = ratio >= wanted if limit == "least" else ratio <= wanted
+        print(f"wanted: {text} at {limit} {wanted}: {ratio:.2f}, {'met' if is_met else 'MISSED'}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from drawing.canvas import plural
 from drawing.estimates import BASELINES, Estimate, Grid
 from drawing.scores import MASK_WORDS, T_INTERVAL
 from featurizers import METHODS
-from training import SCORES
+from scores import SCORES
 
 NOTHING = "\N{EN DASH}"  # a cell that was not measured
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from data.ravel_data_prep import ATTRIBUTES
 from featurizers import METHODS
 from saes import RELEASES
-from training import SCORES
+from scores import SCORES
 
 MASKS = ("soft", "hard")
 LARGEST = 1e15  # of any number that is drawn

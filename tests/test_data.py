@@ -15,7 +15,7 @@ import toy
 from data.intervention_data import KINDS, MODES, PARTS, SPLITS, index_pairs, make_pairs
 from data.ravel_data_prep import ATTRIBUTES, City, Prompts, build_prompts, known_facts, other, read_cities
 from imports import UserError
-from training import label_baseline
+from scores import label_baseline
 
 PAPER_CITIES = [
     *("Ankara", "Beijing", "Brandon", "Brooks", "Brussels", "Calais", "Churchill", "Cork", "Cornwall", "Dawson"),

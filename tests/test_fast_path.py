@@ -95,22 +95,34 @@ def test_engines_agree(subject, prompts, harvest, pairs, layer, method):
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_a_joint_batch_gives_each_run_its_own_logits(subject, prompts, harvest, pairs, layer):
-    """Runs of four methods, with masks and pairs of their own, some of one prefix only; gradients do not mix either."""
-    engines, batches, masks = [], [], []
-    chosen = [slice(0, 5), slice(0, 2), slice(1, 4), slice(1, 2)]
-    for i, method in enumerate(("neuron", "das", "openai", "bloom")):
-        engines.append(FastEngine(subject, prompts, harvest, layer, make_featurizer(method)))
-        batches.append(pairs[chosen[i]])
-        masks.append(torch.rand(engines[i].n_active, generator=torch.Generator().manual_seed(i)).requires_grad_())
-    logits = FastEngine.joint(engines, batches, masks).split([len(batch) for batch in batches])
-    sum(part.square().mean() for part in logits).backward()
-    for engine, batch, mask, part in zip(engines, batches, masks, logits, strict=True):
-        alone = mask.detach().clone().requires_grad_()
-        wanted = engine.logits(batch, alone)
-        wanted.square().mean().backward()
-        assert (part - wanted).abs().max() < LOGITS
-        assert (mask.grad - alone.grad).abs().max() < 1e-4 * alone.grad.abs().max()
+def test_a_joint_batch_gives_each_run_its_own_answers(subject, prompts, harvest, pairs, layer):
+    """Runs of four methods, with masks and pairs of their own, some of one prefix only; gradients do not mix either.
+
+    Against the plain engine: losses by hand from its logits, to 1e-5; and its likeliest tokens.
+    """
+    chosen = torch.tensor([[0, 1, 2, 3], [0, 2, 0, 2], [4, 3, 2, 1], [3, 3, 3, 3]])
+    fast, plain = [], []
+    for method in ("neuron", "das", "openai", "bloom"):
+        fast.append(FastEngine(subject, prompts, harvest, layer, make_featurizer(method)))
+        plain.append(NnsightEngine(subject, prompts, harvest, layer, make_featurizer(method)))
+    masks = [
+        torch.rand(engine.n_active, generator=torch.Generator().manual_seed(i)).requires_grad_()
+        for i, engine in enumerate(fast)
+    ]
+    loss, best = FastEngine.joint(fast, pairs.base[chosen], pairs.source[chosen], pairs.label[chosen], masks)
+    assert loss.shape == best.shape == chosen.shape
+    weight = torch.rand(chosen.shape, generator=torch.Generator().manual_seed(9))
+    gradients = torch.autograd.grad((loss * weight).sum(), masks)
+    for j, engine in enumerate(plain):
+        its = pairs[chosen[j]]
+        mask = masks[j].detach().clone().requires_grad_()
+        logits = engine.logits(its, fast[j].widen(mask))
+        by_hand = logits.logsumexp(-1) - logits[range(4), its.label]
+        assert (loss[j] - by_hand).abs().max() < 1e-5
+        assert torch.equal(best[j], logits.argmax(-1))
+        (wanted,) = torch.autograd.grad((by_hand * weight[j]).sum(), mask)
+        assert wanted.abs().max() > 1e-7
+        assert (gradients[j] - wanted).abs().max() < 1e-4 * wanted.abs().max()
 
 
 @pytest.mark.parametrize("layer", [*LAYERS, 11])

@@ -12,8 +12,9 @@ import torch
 
 import featurizers
 from autoencoder import SparseAutoencoder
-from featurizers import METHODS, Das, Ingredients, Neuron, Sae, expm_action
+from featurizers import METHODS, Das, Ingredients, Neuron, Sae
 from imports import UserError
+from rotation import expm_action
 from saes import RELEASES, load_sae, save_sae
 
 

@@ -17,10 +17,11 @@ from data.intervention_data import index_pairs, make_pairs
 from data.ravel_data_prep import build_prompts, read_cities
 from engines import ENGINES
 from featurizers import Das, Neuron, Sae
+from loading import load_subject
 from main import main
-from models import load_subject
 from saes import load_sae, locate
-from training import Job, Schedule, soft_mask, train
+from scores import soft_mask
+from training import Job, Schedule, train
 
 LAYER = 2
 SCHEDULE = Schedule(epochs=2, batch_size=16, lr=3e-3, temperature=(1.0, 0.1))
@@ -45,7 +46,9 @@ def make_jobs(world, folder, engine: str = "fast", n_pairs=(150, 150, 150, 70)) 
         target = ("country", "continent")[seed % 2]
         names = make_pairs(prompts, target, "strict", "cities", seed, max_pairs=n)["train"]
         bound = ENGINES[engine](subject, prompts, harvest, LAYER, featurizer)
-        jobs.append(Job(bound, featurizer.parameters, index_pairs(names, prompts, target), seed))
+        jobs.append(
+            Job(bound, featurizer if featurizer.parameters else None, index_pairs(names, prompts, target), seed)
+        )
     return jobs
 
 

@@ -14,7 +14,7 @@ from helpers_cli import error_line
 import main
 from data.ravel_data_prep import ATTRIBUTES, build_prompts, known_facts, read_cities
 from imports import UserError
-from models import load_subject
+from loading import load_subject
 
 
 @pytest.fixture

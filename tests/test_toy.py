@@ -18,11 +18,12 @@ import toy
 from data.intervention_data import index_pairs, make_pairs
 from data.ravel_data_prep import ATTRIBUTES, build_prompts, known_facts, read_cities
 from engines import FastEngine
-from featurizers import METHODS, Ingredients, Neuron, Sae
-from models import load_subject
+from featurizers import METHODS, Das, Ingredients, Neuron, Sae
+from loading import load_subject
 from saes import RELEASES, load_sae, locate
+from scores import evaluate
 from settings import PROFILES
-from training import Job, Schedule, evaluate, train, untrained
+from training import Job, Schedule, train, untrained
 
 PLANTED = toy.Recipe().planted_layer
 SEEDS = (0, 1, 2)
@@ -62,7 +63,8 @@ class World:
         schedule = Schedule(profile["epochs"], profile["batch_size"], profile["lr"], tuple(profile["temperature"]))
         pairs = self.pairs(target, seed)
         engine = FastEngine(self.subject, self.prompts, self.harvest, PLANTED, featurizer)
-        (trained,) = train([Job(engine, featurizer.parameters, pairs["train"], seed)], schedule, "cpu")
+        rotation = featurizer if isinstance(featurizer, Das) else None
+        (trained,) = train([Job(engine, rotation, pairs["train"], seed)], schedule, "cpu")
         result = evaluate(engine, trained.theta, pairs["test"], profile["temperature"][1], len(self.prompts))
         return result["hard"]["disentangle"]
 

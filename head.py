@@ -1,0 +1,63 @@
+"""The model's head, where only the loss and the best token are asked for.
+
+Logits of all 50,257 tokens are never held at once: the head's weights are read a part at a
+time, and a part is used for the logits and for the gradient while it is at hand (cf. Wijmans
+et al. 2024, "Cut Your Losses in Large-Vocabulary Language Models").
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+from imports import torch
+
+PART = 1024  # tokens at a time on a CPU: their weights, 3 MB at GPT-2 small's width, stay in its cache
+
+
+def loss_and_best(x_ND, W_VD, label_N):
+    """Cross-entropy [N] of the logits x @ W.T against the labels, in nats, and the likeliest token [N].
+
+    Differentiable in x alone: the weights are frozen.  Of equal logits the first token is the best.
+    """
+    part = PART if x_ND.device.type == "cpu" else len(W_VD)  # a GPU would wait for so many small products
+    return _function().apply(x_ND, W_VD, label_N, part)
+
+
+@functools.cache
+def _function():
+    # Defined on first use, as its base class would load torch when this file is imported.
+    class LossAndBest(torch.autograd.Function):
+        """The softmax's normaliser and its product with the weights are kept relative to the largest logit so far."""
+
+        @staticmethod
+        def forward(ctx, x, W, label, part):
+            asks_gradient = ctx.needs_input_grad[0]
+            rows = x.to(W.dtype)
+            largest = x.new_full((len(x),), -math.inf)
+            total, mean = torch.zeros_like(largest), torch.zeros_like(x)
+            best = torch.zeros_like(label)
+            for start in range(0, len(W), part):
+                weights = W[start : start + part]
+                logits = (rows @ weights.T).to(x.dtype)
+                here, token = logits.max(dim=1)
+                best = torch.where(here > largest, token + start, best)
+                top = torch.maximum(here, largest)
+                scale = (largest - top).exp()
+                shares = logits.sub_(top[:, None]).exp_()
+                total = total * scale + shares.sum(dim=1)
+                if asks_gradient:
+                    mean = mean.mul_(scale[:, None]).add_((shares.to(W.dtype) @ weights).to(x.dtype))
+                largest = top
+            of_label = W.index_select(0, label).to(x.dtype)
+            if asks_gradient:
+                ctx.save_for_backward(mean / total[:, None] - of_label)
+            ctx.mark_non_differentiable(best)
+            return largest + total.log() - (rows.to(x.dtype) * of_label).sum(dim=1), best
+
+        @staticmethod
+        def backward(ctx, grad_N, _):
+            (gradient,) = ctx.saved_tensors
+            return gradient * grad_N[:, None], None, None, None
+
+    return LossAndBest

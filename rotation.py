@@ -1,0 +1,114 @@
+"""x expm(A) for a few rows x and a skew-symmetric A, without ever forming expm(A).
+
+The eigenvalues of A lie on the imaginary axis between -i r and i r for every r >= |A|, and there
+
+    exp(z) = J_0(r) + 2 sum_k J_k(r) p_k(z / r),    p_0 = 1,  p_1 = z,  p_{k+1} = 2 z p_k + p_{k-1}
+
+with Bessel functions J_k: the Chebyshev series of the exponential (Tal-Ezer & Kosloff 1984, "An
+accurate and efficient scheme for propagating the time dependent Schrödinger equation"), p_k being
+i^k times the Chebyshev polynomial of -i z.  So x expm(A) is a sum of x p_k(A / r), each one
+product of a few rows with A further than the last.  Some r + 12 terms reach fp32's rounding;
+scaling and a Taylor series need about twice as many, and torch.matrix_exp multiplies whole
+matrices and exponentiates one of twice the width in its backward.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+from imports import UserError, np, torch
+
+LARGEST_NORM = 1e4  # of A; a training that gets there has diverged
+SMALLEST_REACH = 0.25
+GRID = 1.1  # reaches are powers of it: a series changes seldom while A grows
+MARGIN = 1.15  # `norm_estimate` is a lower bound, up to a tenth too low
+
+
+def expm_action(x_BD, skew_DD, sign: int = 1, reach: float | None = None):
+    """x @ expm(sign * A) for rows x [B, D] and a skew A [D, D], differentiable in both.
+
+    reach: a number that |A| does not exceed; by default measured, for which a GPU must be waited for.
+    Raises UserError if the norm it measures is too large or not a number.
+    """
+    reach = reach_for(float(norm_estimate(skew_DD.detach()))) if reach is None else reach
+    return _function().apply(x_BD, skew_DD, reach, series(reach, torch.finfo(x_BD.dtype).eps, sign))
+
+
+def reach_for(norm: float) -> float:
+    """A reach for matrices of this estimated norm.
+
+    Raises UserError if the training that led there has diverged.
+    """
+    if not norm < LARGEST_NORM:
+        raise UserError(f"das diverged (its rotation's parameter grew to a norm of {norm:.2g}); lower --lr")
+    wanted = max(SMALLEST_REACH, MARGIN * norm)
+    return GRID ** math.ceil(math.log(wanted, GRID) - 1e-9)
+
+
+def norm_estimate(matrix_DD):
+    """A lower bound of the 2-norm, mostly within a tenth of it, as a tensor: power iterations on four fixed rows."""
+    D = matrix_DD.shape[0]
+    grid = torch.arange(1, 4 * D + 1, dtype=matrix_DD.dtype, device=matrix_DD.device).view(4, D)
+    probe = torch.sin(grid * grid * 0.7390851)  # no two alike, and no random numbers used up
+    for _ in range(6):
+        probe = (probe / probe.norm(dim=1, keepdim=True).clamp_min(1e-30)) @ matrix_DD
+    return probe.norm(dim=1).max()
+
+
+@functools.lru_cache(maxsize=256)
+def series(reach: float, precision: float, sign: int = 1) -> tuple[float, ...]:
+    """The coefficients of exp(sign z) on [-i reach, i reach], up to those below a quarter of the precision.
+
+    J_k(r) is the k-th Fourier coefficient of exp(i r cos t) over i^k.
+    """
+    n = 2 * math.ceil(reach) + 80
+    waves = np.fft.fft(np.exp(1j * reach * np.cos(2 * np.pi * np.arange(n) / n))) / n
+    bessel = (waves / 1j ** (np.arange(n) % 4)).real[: n // 2]
+    found = sign ** np.arange(n // 2) * bessel * np.where(np.arange(n // 2) > 0, 2, 1)
+    kept = np.nonzero(np.abs(found) > precision / 4)[0][-1] + 1
+    return tuple(found[: max(2, kept)].tolist())
+
+
+@functools.cache
+def _function():
+    # Defined on first use, as its base class would load torch when this file is imported.
+    class ExpmAction(torch.autograd.Function):
+        """Keeps every x p_k(A / r), so that A's gradient is one product at the end."""
+
+        @staticmethod
+        def forward(ctx, x, skew, reach, coefficients):
+            B, D = x.shape
+            scaled = skew / reach
+            terms = x.new_empty(len(coefficients), B, D)
+            terms[0] = x
+            torch.mm(x, scaled, out=terms[1])
+            for k in range(2, len(coefficients)):
+                torch.addmm(terms[k - 2], terms[k - 1], scaled, alpha=2, out=terms[k])
+            ctx.save_for_backward(scaled, terms)
+            ctx.reach, ctx.coefficients = reach, coefficients
+            total = terms[0] * coefficients[0]
+            for k in range(1, len(coefficients)):
+                total.add_(terms[k], alpha=coefficients[k])
+            return total
+
+        @staticmethod
+        def backward(ctx, grad):
+            """The recurrence backwards (Clenshaw's), with A^T = -A."""
+            scaled, terms = ctx.saved_tensors
+            last = len(ctx.coefficients) - 1
+            grads = torch.empty_like(terms[:-1])  # of each product with `scaled`
+            here, later = grad * ctx.coefficients[last], None  # of terms k and k + 1
+            for k in range(last - 1, -1, -1):
+                grads[k] = here if k == 0 else here * 2
+                if k == 0 and not ctx.needs_input_grad[0]:
+                    break
+                own = grad * ctx.coefficients[k] if later is None else later.add(grad, alpha=ctx.coefficients[k])
+                here, later = torch.addmm(own, grads[k], scaled, alpha=-1), here
+            grad_skew = None
+            if ctx.needs_input_grad[1]:
+                D = scaled.shape[0]
+                grad_skew = (terms[:-1].reshape(-1, D).T @ grads.reshape(-1, D)) / ctx.reach
+            return here, grad_skew, None, None
+
+    return ExpmAction
