@@ -35,13 +35,22 @@ class Standing:
     prefix: Prefix | None
     hidden: torch.Tensor | None = None
 
+    # A product with a single vector is rounded in another way for few rows than for many, and a run's result
+    # would depend on what it trains beside; so where the prefix is one position, they are written as sums.
+
     def scores(self, i: int, query_HND):
         """Products [heads, N, P] of queries with the keys in block `i`; None without a prefix."""
-        return None if self.prefix is None else query_HND @ self.prefix[i][0].transpose(1, 2)
+        if self.prefix is None:
+            return None
+        keys = self.prefix[i][0]
+        return (query_HND * keys).sum(-1, keepdim=True) if keys.shape[1] == 1 else query_HND @ keys.transpose(1, 2)
 
     def mixed(self, i: int, shares_HNP):
         """Sums [heads, N, head_dim] of the values in block `i` by these shares; 0 without a prefix."""
-        return 0 if self.prefix is None else shares_HNP @ self.prefix[i][1]
+        if self.prefix is None:
+            return 0
+        values = self.prefix[i][1]
+        return shares_HNP * values if values.shape[1] == 1 else shares_HNP @ values
 
 
 def merged(prefixes: list[Prefix]) -> tuple[Prefix, torch.Tensor | None]:

@@ -128,7 +128,7 @@ def train(
     if at_once is None:
         at_once = 1 if device == "cpu" or not jobs[0].engine.holds_still else max(plan.n_steps) // schedule.epochs
     records = [[] for _ in jobs]  # of each run [T, 2]: mean loss and share of right answers of every step
-    with _products(schedule.precision):
+    with in_precision(schedule.precision):
         for running, part in plan.stretches():
             steps = steps_on(
                 device, [jobs[j] for j in running], [thetas[j] for j in running], optimizer, part, schedule.precision
@@ -170,8 +170,8 @@ def _history(record, n_pairs: int, schedule: Schedule) -> list[dict]:
 
 
 @contextlib.contextmanager
-def _products(precision: str):
-    """While training in tf32: products of fp32 numbers on the tensor cores, whose factors have 10 bits of mantissa."""
+def in_precision(precision: str):
+    """In tf32: products of fp32 numbers on the tensor cores, whose factors have 10 bits of mantissa."""
     before = torch.get_float32_matmul_precision()
     if precision == "tf32":
         torch.set_float32_matmul_precision("high")
