@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from autoencoder import SparseAutoencoder
 from imports import torch
-from rotation import MARGIN, expm_action, norm_estimate, reach_for
+from rotation import Reach, expm_action
 from saelens import is_own
 from saes import RELEASES
 
@@ -76,9 +76,7 @@ class Das(Neuron):
         self.start = start.float().to(device)  # R0
         self.lower = torch.zeros(d_model, d_model, device=device, requires_grad=True)
         self.parameters = [self.lower]
-        self.reach: float | None = None  # of the series, while it is fixed
-        self.fixed_before: float | None = None
-        self.largest = torch.zeros((), device=device)  # norm of A seen while it is
+        self.reach = Reach(device)
 
     def skew(self):
         lower = self.lower.tril(-1)
@@ -101,42 +99,11 @@ class Das(Neuron):
         def patch(base, source, mask):
             # Only the masked difference is ever rotated, and expm(A) is never formed.
             skew = self.skew()
-            reach = self._reach(skew.detach())
+            reach = self.reach.of(skew)
             difference = expm_action(turned[source] - turned[base], skew, reach=reach)
             return x_RD[base] + expm_action(difference * mask, skew, sign=-1, reach=reach) @ self.start.T
 
         return Frozen(patch, None)
-
-    # Steps that a GPU takes without the host cannot look up how far A has grown (stepping.py).  So it is
-    # looked up before them, with room to grow, and after them whether that was enough.
-
-    def _reach(self, skew) -> float:
-        norm = norm_estimate(skew)
-        if self.reach is None:
-            return reach_for(float(norm))
-        torch.maximum(self.largest, norm, out=self.largest)
-        return self.reach
-
-    def fix_reach(self, room: float, at_least: float = 0.0) -> None:
-        """Until `free_reach`, let the series reach as far as A does now, times `room`.  Raises UserError if A diverged.
-
-        A reach that was fixed before is fixed again if it is still fair: with it a graph can be used again.
-        """
-        with torch.no_grad():
-            norm = float(norm_estimate(self.skew()))
-        lowest, highest = reach_for(1.1 * norm), reach_for(room**2 * norm)
-        if self.fixed_before is None or not max(lowest, at_least) <= self.fixed_before <= max(highest, at_least):
-            self.fixed_before = reach_for(max(room * norm, at_least / MARGIN))
-        self.reach = self.fixed_before
-        self.largest.zero_()
-
-    def outgrew_reach(self) -> bool:
-        """Was A further than that at any time since?"""
-        return not MARGIN * float(self.largest) <= self.reach
-
-    def free_reach(self) -> None:
-        """From now on, look it up each time."""
-        self.reach = None
 
     def saved(self) -> dict[str, torch.Tensor]:
         """Tensors beside theta that the features depend on."""

@@ -46,6 +46,49 @@ def reach_for(norm: float) -> float:
     return GRID ** math.ceil(math.log(wanted, GRID) - 1e-9)
 
 
+class Reach:
+    """How far the series of an A that is trained must reach: looked up each time, or fixed for many.
+
+    Steps that a GPU takes without the host cannot look it up (stepping.py).  So it is fixed
+    before them, with room for A to grow, and after them it is asked whether that was enough.
+
+    value: while it is fixed, else None.
+    """
+
+    def __init__(self, device: str = "cpu"):
+        self.value: float | None = None
+        self._before: float | None = None
+        self._largest = torch.zeros((), device=device)  # norm of A while it is fixed
+
+    def of(self, skew_DD) -> float:
+        """For this A, now."""
+        norm = norm_estimate(skew_DD.detach())
+        if self.value is None:
+            return reach_for(float(norm))
+        torch.maximum(self._largest, norm, out=self._largest)
+        return self.value
+
+    def fix(self, skew_DD, room: float, at_least: float = 0.0) -> None:
+        """As far as for this A, times `room`.  Raises UserError if it has diverged.
+
+        The value that was fixed before is taken again if it is still fair: a graph that has it built in serves on.
+        """
+        norm = float(norm_estimate(skew_DD.detach()))
+        lowest, highest = (max(reach_for(times * norm), at_least) for times in (1.1, room**2))
+        if self._before is None or not lowest <= self._before <= highest:
+            self._before = reach_for(max(room * norm, at_least / MARGIN))
+        self.value = self._before
+        self._largest.zero_()
+
+    def was_enough(self) -> bool:
+        """For A at every time since."""
+        return MARGIN * float(self._largest) <= self.value
+
+    def free(self) -> None:
+        """From now on, it is looked up."""
+        self.value = None
+
+
 def norm_estimate(matrix_DD):
     """A lower bound of the 2-norm, mostly within a tenth of it, as a tensor: power iterations on four fixed rows."""
     D = matrix_DD.shape[0]

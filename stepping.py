@@ -25,7 +25,7 @@ class Steps:
     jobs, thetas: J of them; plan: of their T steps; record: [T, J, 2], mean loss and share of right answers.
     """
 
-    warm_up = 0  # how many steps to take one by one first
+    warm_up = 1  # how many steps to take one by one first: in one the optimiser makes the state that is kept later
 
     def __init__(self, jobs, thetas, optimizer, plan, precision: str):
         device = thetas[0].device
@@ -58,20 +58,21 @@ class Steps:
         if n == 1 or not self.rotations:
             return self._take(n)
         before = [t.clone() for t in self._state()]
+        at_least = [0.0] * len(self.rotations)
         try:
-            for rotation in self.rotations:
-                rotation.fix_reach(ROOM)
-            self._take(n)
-            while outgrown := [rotation for rotation in self.rotations if rotation.outgrew_reach()]:
+            while True:
+                for rotation, least in zip(self.rotations, at_least, strict=True):
+                    rotation.reach.fix(rotation.skew(), ROOM, least)
+                self._take(n)
+                reaches = [rotation.reach for rotation in self.rotations]
+                if all(reach.was_enough() for reach in reaches):
+                    return None
+                at_least = [reach.value if reach.was_enough() else 2 * reach.value for reach in reaches]
                 for tensor, value in zip(self._state(), before, strict=True):
                     tensor.copy_(value)
-                for rotation in self.rotations:
-                    rotation.fix_reach(ROOM, at_least=2 * rotation.reach if rotation in outgrown else rotation.reach)
-                self._take(n)
         finally:
             for rotation in self.rotations:
-                rotation.free_reach()
-        return None
+                rotation.reach.free()
 
     def _take(self, n: int) -> None:
         for _ in range(n):
@@ -98,7 +99,7 @@ class GraphedSteps(Steps):
     def _take(self, n: int) -> None:
         if n == 1 or not self.can_capture:
             return self._eagerly(n)
-        reaches = tuple(rotation.reach for rotation in self.rotations)
+        reaches = tuple(rotation.reach.value for rotation in self.rotations)
         if self.graph is None or self.captured_with != reaches:
             self._capture()
             self.captured_with = reaches

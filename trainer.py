@@ -53,17 +53,24 @@ class Order:
 class Progress:
     """A progress bar over training steps."""
 
+    PAUSE = 0.2  # seconds between two looks at the loss: to read it makes a GPU wait
+
     def __init__(self, bar):
         self.bar = bar
-        self.turns = 0
+        self.looked = 0.0
 
     def begin(self, text: str) -> None:
         self.bar.set_description(text)
 
+    def is_time(self) -> bool:
+        if time.perf_counter() - self.looked < self.PAUSE:
+            return False
+        self.looked = time.perf_counter()
+        return True
+
     def step(self, runs: int, loss, accuracy) -> None:
-        self.turns += 1
         self.bar.update(runs)
-        if self.turns % 20 == 0:  # to read them makes a GPU wait
+        if self.is_time():
             self.bar.set_postfix(loss=f"{float(loss):.2f}", acc=f"{float(accuracy):.2f}", refresh=False)
 
 

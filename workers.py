@@ -84,15 +84,15 @@ class _Reports(Progress):
 
     def __init__(self, line: Connection):
         self.line = line
-        self.turns = self.runs = 0
+        self.looked = 0.0
+        self.runs = 0
 
     def begin(self, text: str) -> None:
         self.line.send(("set_description", text))
 
     def step(self, runs: int, loss, accuracy) -> None:
-        self.turns += 1
         self.runs += runs
-        if self.turns % 20 == 0:
+        if self.is_time():
             self.flush()
 
     def flush(self) -> None:

@@ -120,10 +120,10 @@ def joint_steps(jobs: list[Job], layer: int, device: str, precision: str, n: int
 def split(steps: Steps) -> None:
     """Prints what the kernels of one joint step do."""
     for rotation in steps.rotations:
-        rotation.fix_reach(ROOM)
+        rotation.reach.fix(rotation.skew(), ROOM)
     found = kernels(steps)
     for rotation in steps.rotations:
-        rotation.free_reach()
+        rotation.reach.free()
     count = found.pop("")
     print(f"   a joint step's {count} kernels run for {sum(found.values()):.2f} ms; the rest of its time is launching:")
     for kind, value in found.items():

@@ -84,6 +84,7 @@ def measure(folder: Path, method: str) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--limit", type=float, metavar="GB", help="exit with 1 if a run takes more")
+    parser.add_argument("--methods", nargs="+", metavar="NAME", help="only these rows (all)")
     parser.add_argument("--make", type=Path, metavar="FOLDER", help="only write the files there")
     arguments = parser.parse_args()
     if arguments.make:
@@ -91,6 +92,9 @@ def main() -> None:
     cases = [("neuron", "neuron", 768), *((release, release, n) for release, n in SAES.items())]
     if is_installed():
         cases.append((f"sae:{OWN}", f"sae:{OWN}", SAES["bloom"]))
+    cases = [case for case in cases if arguments.methods is None or case[0] in arguments.methods]
+    if not cases:
+        parser.error("no such row; rows are neuron, sae:standard and the releases")
     threads = os.environ.get("OMP_NUM_THREADS", "torch's choice of")
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, __file__, "--make", folder], check=True)

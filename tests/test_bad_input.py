@@ -66,6 +66,10 @@ FLAGS = [
     ("--split thirds", ["--split", "'thirds'", "pairs", "cities"]),
     ("--prompt long", ["--prompt", "'long'", "few-shot", "bare"]),
     ("--engine quick", ["--engine", "'quick'", "fast", "nnsight"]),
+    ("--precision fp8", ["--precision", "'fp8'", "fp32", "bf16"]),
+    ("--precision bf16 --mode paper", ["--precision bf16", "not the paper's", "--mode strict", "fp32"]),
+    ("--precision bf16 --engine nnsight", ["nnsight", "exact", "--precision bf16", "--engine fast"]),
+    ("--precision tf32 --device cpu", ["--precision tf32", "CUDA", "cpu", "fp32"]),
     ("--device tpu", ["--device", "'tpu'", "cpu", "cuda"]),
     ("--nonsense", ["--nonsense", "--help"]),
     ("country", ["country", "--help"]),
@@ -667,6 +671,7 @@ def done(neuron_results, output) -> Path:
         ("--epochs 2", ["epochs 1 there, 2 now"]),
         ("--lr 0.5", ["lr 0.003 there, 0.5 now"]),
         ("--temperature 10 0.1", ["temperature [1.0, 0.1] there, [10.0, 0.1] now"]),
+        ("--precision bf16", ['precision "fp32" there, "bf16" now']),
         ("--engine nnsight --batch-size 4", ['engine "fast" there, "nnsight" now', "batch_size 16 there, 4 now"]),
     ],
 )

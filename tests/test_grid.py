@@ -145,8 +145,9 @@ def test_config_tells_what_decides_the_result(small):
     """A setting that plays no part in a method is null there, so that changing it redoes nothing in vain."""
     found = results(small[0])
     trained, fixed = found["country/bloom/layer02-seed0"]["config"], found["country/none/layer02-seed0"]["config"]
-    assert [trained[key] for key in ("epochs", "batch_size", "lr", "temperature")] == [1, 16, 0.003, [1.0, 0.1]]
-    assert [fixed[key] for key in ("epochs", "batch_size", "lr", "temperature")] == [None] * 4
+    keys = ("epochs", "batch_size", "lr", "temperature", "precision")
+    assert [trained[key] for key in keys] == [1, 16, 0.003, [1.0, 0.1], "fp32"]
+    assert [fixed[key] for key in keys] == [None] * 5
     assert trained["sae_digest"]
     assert found["country/neuron/layer02-seed0"]["config"]["sae_digest"] is None
     assert [trained[key] for key in ("mode", "split", "prompt", "max_pairs", "engine", "seed", "layer")] == [

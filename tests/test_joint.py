@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -106,6 +108,40 @@ def test_training_is_adam_on_each_run_s_own_mean_loss(world, toy_world):
         assert entry["loss"] == pytest.approx(loss, abs=1e-4)
         assert entry["accuracy"] == pytest.approx(accuracy, abs=0.01)
         assert entry["temperature"] == pytest.approx(temperature)
+
+
+def test_training_in_bf16_is_near_and_is_not_fp32(world, toy_world):
+    """Its rounding shows in theta, the direction it goes in is the same; the model itself is left in fp32."""
+    exact = train(make_jobs(world, toy_world), SCHEDULE, "cpu")
+    rounded = train(make_jobs(world, toy_world), replace(SCHEDULE, precision="bf16"), "cpu")
+    for j in (0, 2, 3):  # not das, whose first steps are rounding anyway
+        ours, theirs = rounded[j].theta, exact[j].theta
+        assert not torch.equal(ours, theirs)
+        assert torch.nn.functional.cosine_similarity(ours, theirs, dim=0) > 0.99
+        assert ours.dtype == torch.float32
+    subject, _, harvest = world
+    assert all(weight.dtype == torch.float32 for weight in subject.model.parameters())
+    assert harvest.residuals[LAYER].dtype == torch.float32
+    low = {weight.dtype for block in subject.in_bf16.blocks for weight in block.attn.parameters()}
+    assert low == {torch.bfloat16}
+
+
+def test_masks_trained_in_bf16_are_tested_in_fp32(toy_world, tmp_path):
+    """A recorded score is what fp32 makes of the saved theta."""
+    flags = ("--model", "toy", "--methods", "neuron", "--layers", str(LAYER), "--targets", "country", "--epochs", "1")
+    assert main([*flags, "--precision", "bf16", "--output", str(tmp_path)]) == 0
+    result = json.loads((tmp_path / "toy/country/neuron/layer02-seed0.json").read_text())
+    theta = load_file(tmp_path / "toy/country/neuron/layer02-seed0.safetensors")["theta"]
+    assert result["config"]["precision"] == "bf16"
+    subject = load_subject(str(toy_world))
+    prompts = build_prompts(read_cities(toy_world / "cities.csv"), subject.tokenizer, "bare")
+    names = json.loads((tmp_path / "toy/country" / result["pairs"]).read_text())["test"]
+    pairs = index_pairs(names, prompts, "country")
+    engine = ENGINES["nnsight"](subject, prompts, None, LAYER, Neuron(subject.d_model))
+    with torch.no_grad():
+        hits = engine.logits(pairs, (theta > 0).float()).argmax(-1) == pairs.label
+    for kind, chosen in (("cause", pairs.is_cause), ("isolation", ~pairs.is_cause)):
+        assert result["test"]["hard"][kind] == pytest.approx(hits[chosen].double().mean().item())
 
 
 # ---------------------------------------------------------------- several processes

@@ -22,6 +22,7 @@ from engines import FastEngine
 from featurizers import Das, Neuron, Sae
 from loading import load_subject
 from models import Harvest
+from rotation import Reach
 from saes import load_sae, locate
 from training import Job, Plan, Schedule, train
 
@@ -147,7 +148,7 @@ def test_steps_that_a_rotation_outgrew_are_taken_again(world, monkeypatch, room)
         else:
             assert torch.equal(one.theta, many.theta)
             assert one.history == many.history
-    assert all(job.rotation.reach is None for its in jobs.values() for job in its if job.rotation)
+    assert all(job.rotation.reach.value is None for its in jobs.values() for job in its if job.rotation)
 
 
 def test_a_series_of_any_fair_reach_is_the_same(world):
@@ -160,14 +161,14 @@ def test_a_series_of_any_fair_reach_is_the_same(world):
     found = []
     for room in (None, 1.5, 6.0, 0.3):
         if room is not None:
-            das.fixed_before = None
-            das.fix_reach(room)
+            das.reach = Reach()
+            das.reach.fix(das.skew(), room)
         mask = torch.rand(subject.d_model, generator=torch.Generator().manual_seed(4)).requires_grad_()
         logits = job.engine.logits(job.pairs[slice(0, 20)], mask)
         gradients = torch.autograd.grad(logits.logsumexp(-1).sum(), (mask, das.lower))
         found.append((logits.detach(), *gradients))
         if room is not None:
-            assert das.outgrew_reach() == (room < 1)
+            assert das.reach.was_enough() == (room > 1)
     for right in found[1:3]:
         for ours, theirs in zip(right, found[0], strict=True):
             assert (ours - theirs).abs().max() < 1e-4 * theirs.abs().max()
@@ -177,20 +178,19 @@ def test_a_series_of_any_fair_reach_is_the_same(world):
 
 def test_a_fair_reach_is_kept():
     """With the same reach a graph can be used again."""
-    das = Das(16, seed=0)
-    with torch.no_grad():
-        das.lower.normal_(0, 0.1, generator=torch.Generator().manual_seed(0))
-        das.fix_reach(1.5)
-        first = das.reach
-        das.lower *= 1.2
-        das.fix_reach(1.5)
-        assert das.reach == first
-        das.lower *= 1.5
-        das.fix_reach(1.5)
-        assert das.reach > first
-        das.lower /= 10
-        das.fix_reach(1.5)
-        assert das.reach < first
+    skew = Das(16, seed=0).lower.detach().normal_(0, 0.1, generator=torch.Generator().manual_seed(0))
+    skew = skew - skew.T
+    reach, values = Reach(), []
+    for times in (1.0, 1.2, 2.0, 0.1):
+        reach.fix(times * skew, room=1.5)
+        values.append(reach.value)
+        reach.of(times * skew)
+        assert reach.was_enough()
+    assert values[0] == values[1] < values[2] > values[3]
+    reach.fix(skew, room=1.5, at_least=30.0)
+    assert reach.value >= 30
+    reach.of(40 * skew)
+    assert not reach.was_enough()
 
 
 # ---------------------------------------------------------------- nothing is read back
@@ -214,7 +214,7 @@ def test_a_step_reads_nothing_back(world):
     (rotation,) = steps.rotations
     with NoReading(), pytest.raises(AssertionError, match="local_scalar_dense"):
         steps.step()  # it looks up how far the rotation has grown
-    rotation.fix_reach(1.5)
+    rotation.reach.fix(rotation.skew(), 1.5)
     with NoReading():
         steps.step()
 
@@ -258,7 +258,7 @@ def test_a_step_stays_on_its_device(world, monkeypatch, precision):
     steps = stepping.Steps(jobs, thetas, torch.optim.SGD(parameters), Plan.of(jobs, SCHEDULE), precision)
     with pytest.raises(RuntimeError):
         steps.step()  # it would read a norm: this device does refuse
-    steps.rotations[0].reach = 3.0
+    steps.rotations[0].reach.value = 3.0
     steps.step()
     assert all(p.grad.device.type == "meta" and p.grad.shape == p.shape for p in parameters)
     assert steps.record.device.type == "meta"
@@ -317,8 +317,8 @@ def test_a_graph_is_captured_once_and_replayed(world, monkeypatch):
 def test_a_graph_is_captured_anew_when_a_series_must_reach_further(world, monkeypatch):
     cuda = FakeCuda(monkeypatch)
     reaches = []
-    fix = Das.fix_reach
-    monkeypatch.setattr(Das, "fix_reach", lambda das, *a, **k: (fix(das, *a, **k), reaches.append(das.reach))[0])
+    fix = Reach.fix
+    monkeypatch.setattr(Reach, "fix", lambda reach, *args: (fix(reach, *args), reaches.append(reach.value))[0])
     train(make_jobs(world, ("das", "neuron")), SCHEDULE, "cpu", at_once=7)
     changes = sum(a != b for a, b in zip([None, *reaches[:-1]], reaches, strict=True))
     assert 1 < changes < len(reaches)
