@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from imports import torch
 
@@ -31,10 +31,10 @@ class SparseAutoencoder:
     family: str
     layer: int | None  # L, where the file or its name tells
     path: str
-    W_enc: torch.Tensor  # [d_model, n_latents]
-    b_enc: torch.Tensor  # [n_latents]
-    W_dec: torch.Tensor  # [n_latents, d_model]
-    b_dec: torch.Tensor  # [d_model]
+    W_enc: torch.Tensor = field(repr=False)  # [d_model, n_latents]
+    b_enc: torch.Tensor = field(repr=False)  # [n_latents]
+    W_dec: torch.Tensor = field(repr=False)  # [n_latents, d_model]
+    b_dec: torch.Tensor = field(repr=False)  # [d_model]
     subtract_b_dec: bool  # before encoding
     centred: bool = False  # reads x - mean(x)
     normalised: bool = False  # reads (x - mean(x)) / (std(x) + 1e-5)

@@ -5,12 +5,16 @@ because Hugging Face's block with a cache and no mask gives a wrong causal mask 
 aligns it top-left), and because rows that share a prefix share its keys: their queries
 meet them in one product, where a library's attention wants a copy for every row.
 
-Three forms of one block, equal to rounding (tests/test_blocks.py):
+Four forms of one block, equal to rounding (tests/test_blocks.py):
 
   * `run_block`: all S positions in, all S out;
   * `first_block`: only the first of the S positions (the city) is new; what the others
     add to queries, keys and values is known beforehand;
-  * `last_block`: only the last position is asked for.
+  * `last_block`: only the last position is asked for;
+  * `only_block`: both at once, where the patch is made before the last block.
+
+Names of tensors end in their shape: B rows, S positions behind the prefix, Q of them that ask,
+P positions of the prefix, D d_model, H heads, N rows and positions in one.
 """
 
 from __future__ import annotations
@@ -71,7 +75,7 @@ def merged(prefixes: list[Prefix]) -> tuple[Prefix, torch.Tensor | None]:
     return together, torch.zeros(is_others.shape).masked_fill(is_others, -math.inf).to(together[0][0].device)
 
 
-# ---------------------------------------------------------------- three forms of a block
+# ---------------------------------------------------------------- four forms of a block
 
 
 def run_block(block, i: int, x_BSD, standing: Standing):

@@ -92,15 +92,16 @@ def find(name: str) -> Source:
 
     Raises UserError if there is none, or if it is of a kind that this experiment cannot use.
     """
-    require(sae_lens)
     what = normalised(name).removeprefix(PREFIX)
     path = Path(what).expanduser()
     if os.path.isdir(path):  # unlike Path's own it takes a name of any length
         if not (path / CONFIG).is_file():
             raise UserError(f"{path} holds no {CONFIG}; name a folder that SAELens's save_model wrote")
+        require(sae_lens)
         return _described(name, path, {}, None, None)
     if os.path.exists(path) or what.startswith((".", "/", "~")) or "/" not in what:
         raise UserError(f"{name}: {path} is not a folder; name one that SAELens's save_model wrote, or a hub id")
+    require(sae_lens)
     repository, folder, overrides, scaling = _listed(what)
     file = _download(repository, f"{folder}/{CONFIG}".lstrip("/"))
     return _described(name, file.parent, overrides, (repository, folder), scaling)

@@ -25,7 +25,7 @@ class Steps:
     jobs, thetas: J of them; plan: of their T steps; record: [T, J, 2], mean loss and share of right answers.
     """
 
-    warm_up = 1  # how many steps to take one by one first: in one the optimiser makes the state that is kept later
+    warm_up = 1  # steps to take one by one first: Adam has no moments to put back (`advance`) before its first step
 
     def __init__(self, jobs, thetas, optimizer, plan, precision: str):
         device = thetas[0].device
@@ -54,7 +54,10 @@ class Steps:
             self.clock += 1
 
     def advance(self, n: int) -> None:
-        """Take n steps.  Raises UserError if a rotation diverges."""
+        """Take n steps; again, from where they began, if a rotation grew beyond what its series was given.
+
+        Raises UserError if a rotation diverges.
+        """
         if n == 1 or not self.rotations:
             return self._take(n)
         before = [t.clone() for t in self._state()]

@@ -112,19 +112,19 @@ def _line(ax, release: str, points: dict, attribute: str, raw: bool, shift: floa
 
 
 def _arrows(ax, below: list[tuple]) -> None:
-    """Values under the lower edge: an arrow there, and the lowest of a place in words if its neighbours leave room."""
-    lowest: dict[float, tuple] = {}
-    for x, value, color in below:
-        if x not in lowest or value < lowest[x][0]:
-            lowest[x] = (value, color)
-    right = ax.bbox.x0
-    for x, (value, color) in sorted(lowest.items()):
-        at = ax.transData.transform((x, FLOOR))[0]
+    """Values under the lower edge: an arrow there, and of each layer the lowest in words, in its arrow's colour."""
+    by_layer: dict[int, list[tuple]] = {}
+    for x, value, color in sorted(below, key=lambda found: -found[1]):  # the lowest lies on top
         ax.plot([x], [FLOOR], marker="v", ms=5, color=color, mec="white", mew=0.5, clip_on=False, zorder=4)
+        by_layer.setdefault(round(x), []).append((x, value, color))
+    right = ax.bbox.x0
+    for _, found in sorted(by_layer.items()):
+        x, value, color = found[-1]
+        at = ax.transData.transform((x, FLOOR))[0]
         text = f"{value:,.1f}" if value > -100 else f"{value:,.0f}"
         width = 5.2 * len(text) * ax.figure.dpi / 72
         if at - width / 2 > right and at + width / 2 < ax.bbox.x1 + 0.1 * ax.figure.dpi:
-            style = {"ha": "center", "va": "bottom", "fontsize": 7.2, "color": FAINT}
+            style = {"ha": "center", "va": "bottom", "fontsize": 7.2, "color": color}
             ax.annotate(text, (x, FLOOR), (0, 5), textcoords="offset points", **style)
             right = at + width / 2
 

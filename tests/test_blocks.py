@@ -1,4 +1,4 @@
-"""Three forms of a GPT-2 block behind a frozen prefix, against Hugging Face's own block on whole sequences."""
+"""Four forms of a GPT-2 block behind a frozen prefix, against Hugging Face's own block on whole sequences."""
 
 from __future__ import annotations
 

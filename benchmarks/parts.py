@@ -1,0 +1,130 @@
+"""Time the parts of a step that are written out here against the library's own, side by side.
+
+    python benchmarks/parts.py       a minute or two
+
+On one CPU thread, at a joint batch's 64 rows of GPT-2 small's shape, forward and backward,
+in turns; both sides compute the same, and how far they differ is printed.
+
+  attention   8 positions behind the two attributes' prefixes (51 and 53 positions): queries of
+              all rows meet both prefixes in one product (blocks.py), against torch's
+              scaled_dot_product_attention with one prefix copied to every row
+  head        loss, gradient and likeliest token a part of the vocabulary at a time (head.py),
+              against whole logits, cross_entropy and argmax
+  das         x expm(A) for 16 rows and a norm of 2.8 (rotation.py), against torch.matrix_exp
+  bf16        a joint step of four neuron runs at L = 5, in fp32 against --precision bf16
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import statistics
+import time
+from types import SimpleNamespace
+
+from fixtures import build_subject, machine
+
+import blocks
+from data.intervention_data import index_pairs, make_pairs
+from engines import FastEngine
+from featurizers import Neuron
+from head import loss_and_best
+from imports import functional, torch, transformers
+from rotation import expm_action
+
+B, S, HEADS, WIDTH, D, VOCABULARY = 64, 8, 12, 64, 768, 50_257
+LENGTHS = (51, 53)
+
+
+def randn(*shape):
+    return torch.randn(shape)
+
+
+def attention():
+    """All rows stand behind the first prefix, which is all that torch's side is given."""
+    prefixes = [[(randn(HEADS, P, WIDTH), randn(HEADS, P, WIDTH))] for P in LENGTHS]
+    together, hidden = blocks.merged(prefixes)
+    standing = blocks.Standing(together, hidden[torch.zeros(B, dtype=torch.long)])
+    keys, values = prefixes[0][0]
+    sees = torch.ones(S, LENGTHS[0] + S, dtype=torch.bool).tril(LENGTHS[0])
+
+    def ours(qkv):
+        return blocks._attend(0, *blocks._by_head(qkv, 3, HEADS), standing)
+
+    def library(qkv):
+        query, key, value = (t.reshape(B, S, HEADS, WIDTH).transpose(1, 2) for t in qkv.split(D, dim=-1))
+        key, value = (torch.cat([a.expand(B, -1, -1, -1), b], dim=2) for a, b in ((keys, key), (values, value)))
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=sees)
+        return mixed.transpose(1, 2).reshape(B, S, D)
+
+    return ours, library, randn(B, S, 3 * D)
+
+
+def head():
+    W, label = randn(VOCABULARY, D) * 0.02, torch.randint(VOCABULARY, (B,))
+
+    def library(x):
+        logits = x @ W.T
+        logits.argmax(-1)
+        return functional.cross_entropy(logits, label, reduction="none")
+
+    return lambda x: loss_and_best(x, W, label)[0], library, randn(B, D)
+
+
+def das():
+    """The gradient of A is what costs, so A is what is differentiated."""
+    lower, x = (randn(D, D) * 0.05).tril(-1), randn(16, D)
+    skew = lower - lower.T
+    return lambda a: expm_action(x, (a - a.T) / 2), lambda a: x @ torch.matrix_exp((a - a.T) / 2), skew
+
+
+def bf16():
+    subject, prompts = build_subject()
+    harvest = subject.harvest(prompts, [5], progress=False)
+    pairs = index_pairs(make_pairs(prompts, "country", "paper", "pairs", 0)["train"], prompts, "country")[slice(0, B)]
+    engine = FastEngine(subject, prompts, harvest, 5, Neuron(D))
+    rows = [t.view(4, B // 4) for t in (pairs.base, pairs.source, pairs.label)]
+
+    def step(precision):
+        return lambda mask: engine.joint([engine] * 4, *rows, [mask] * 4, precision)[0]
+
+    return step("bf16"), step("fp32"), torch.rand(D)
+
+
+def timed(compute, start):
+    """(milliseconds forward and backward, values, gradient)"""
+    x = start.clone().requires_grad_()
+    began = time.perf_counter()
+    out = compute(x)
+    out.sum().backward()
+    return SimpleNamespace(ms=1000 * (time.perf_counter() - began), out=out.detach(), gradient=x.grad)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--turns", type=int, default=9, metavar="N")
+    turns = max(1, parser.parse_args().turns)
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    print(f"{datetime.date.today()}, {machine()}, 1 thread")
+    print(f"torch {torch.__version__}, transformers {transformers.__version__}\n")
+    print("              ms, medians       the other / ours           differ, of largest")
+    print("part         ours  the other   median    min    max        value   gradient", flush=True)
+    for part in (attention, head, das, bf16):
+        ours, other, start = part()
+        first, second = timed(ours, start), timed(other, start)  # warm up, and compare
+        apart = [
+            float((a - b).abs().max() / b.abs().max())
+            for a, b in ((first.out, second.out), (first.gradient, second.gradient))
+        ]
+        pairs = [(timed(ours, start).ms, timed(other, start).ms) for _ in range(turns)]
+        mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
+        ratios = [b / a for a, b in pairs]
+        spread = f"{statistics.median(ratios):8.2f} {min(ratios):6.2f} {max(ratios):6.2f}"
+        print(
+            f"{part.__name__:<10} {mine:6.1f} {theirs:10.1f} {spread}      {apart[0]:.1e}    {apart[1]:.1e}", flush=True
+        )
+
+
+if __name__ == "__main__":
+    main()
