@@ -42,11 +42,11 @@ class FastEngine:
     def joint(engines: list[FastEngine], base_JB, source_JB, label_JB, masks: list, precision: str = "fp32"):
         """The answers' cross-entropy [J, B], differentiable in masks and featurizers, and likeliest tokens [J, B].
 
-        Rows and labels lie on the subject's device; masks: [n_active] each.  precision: fp32 or bf16,
-        of the products with the model's weights.
+        Rows and labels lie on the subject's device; masks: [n_active] each.  precision: of the products with
+        the model's weights; those of tf32 are the weights in fp32, the rest is torch's (`training.in_precision`).
         """
         site = engines[0].site
-        subject = site.subject if precision == "fp32" else site.subject.in_bf16
+        subject = site.subject.in_bf16 if precision == "bf16" else site.subject
         rows = zip(engines, base_JB, source_JB, masks, strict=True)
         x_ND = torch.cat([engine.frozen.patch(*its) for engine, *its in rows])
         loss, best = subject.loss_and_best(site.run(x_ND, base_JB.flatten(), subject), label_JB.flatten())

@@ -126,6 +126,16 @@ def test_training_in_bf16_is_near_and_is_not_fp32(world, toy_world):
     assert low == {torch.bfloat16}
 
 
+def test_tf32_reads_the_weights_in_fp32(world, toy_world):
+    """What a GPU makes of their products is torch's affair; a CPU has no tf32, and so computes what fp32 does."""
+    before = torch.get_float32_matmul_precision()
+    exact = train(make_jobs(world, toy_world), SCHEDULE, "cpu")
+    found = train(make_jobs(world, toy_world), replace(SCHEDULE, precision="tf32"), "cpu")
+    for ours, theirs in zip(found, exact, strict=True):
+        assert torch.equal(ours.theta, theirs.theta)
+    assert torch.get_float32_matmul_precision() == before
+
+
 def test_masks_trained_in_bf16_are_tested_in_fp32(toy_world, tmp_path):
     """A recorded score is what fp32 makes of the saved theta."""
     flags = ("--model", "toy", "--methods", "neuron", "--layers", str(LAYER), "--targets", "country", "--epochs", "1")
