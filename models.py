@@ -247,8 +247,9 @@ class Site:
         self.subject = subject
         self.layer = layer
         self.residuals = harvest.residuals[layer]
+        next_block = subject.blocks[layer + 1] if layer + 1 < subject.n_layers else None
         with torch.no_grad():
-            self.others = others_of(next(iter(subject.blocks[layer + 1 :]), None), self.residuals)
+            self.others = others_of(next_block, self.residuals)
         self.prefix, hidden = merged(harvest.prefixes)
         self.hidden = None if hidden is None else hidden[harvest.prefix_of]  # [2 n, P]
 

@@ -67,10 +67,9 @@ class Steps:
                 for rotation, least in zip(self.rotations, at_least, strict=True):
                     rotation.reach.fix(rotation.skew(), ROOM, least)
                 self._take(n)
-                reaches = [rotation.reach for rotation in self.rotations]
-                if all(reach.was_enough() for reach in reaches):
+                at_least = [r.reach.value if r.reach.was_enough() else 2 * r.reach.value for r in self.rotations]
+                if at_least == [rotation.reach.value for rotation in self.rotations]:
                     return None
-                at_least = [reach.value if reach.was_enough() else 2 * reach.value for reach in reaches]
                 for tensor, value in zip(self._state(), before, strict=True):
                     tensor.copy_(value)
         finally:
@@ -103,7 +102,7 @@ class GraphedSteps(Steps):
         if n == 1 or not self.can_capture:
             return self._eagerly(n)
         reaches = tuple(rotation.reach.value for rotation in self.rotations)
-        if self.graph is None or self.captured_with != reaches:
+        if self.captured_with != reaches:
             self._capture()
             self.captured_with = reaches
         if not self.can_capture:

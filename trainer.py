@@ -54,10 +54,10 @@ class Progress:
     """A progress bar over training steps."""
 
     PAUSE = 0.2  # seconds between two looks at the loss: to read it makes a GPU wait
+    looked = 0.0  # when it was last
 
     def __init__(self, bar):
         self.bar = bar
-        self.looked = 0.0
 
     def begin(self, text: str) -> None:
         self.bar.set_description(text)

@@ -106,6 +106,13 @@ class Plan:
             begin = end
 
 
+def starting_point(jobs: list[Job], lr: float, device: str) -> tuple[list, torch.optim.Optimizer]:
+    """theta of every run, and one Adam for them and the featurizers' parameters."""
+    thetas = [torch.zeros(job.engine.n_active, device=device, requires_grad=True) for job in jobs]
+    parameters = [p for theta, job in zip(thetas, jobs, strict=True) for p in (theta, *job.parameters)]
+    return thetas, torch.optim.Adam(parameters, lr=lr, fused=device != "mps", capturable=device == "cuda")
+
+
 def train(
     jobs: list[Job], schedule: Schedule, device: str, on_step=lambda **_: None, at_once: int | None = None
 ) -> list[Trained]:
@@ -120,10 +127,7 @@ def train(
     Raises UserError if a rotation diverges.
     """
     began = time.perf_counter()
-    thetas = [torch.zeros(job.engine.n_active, device=device, requires_grad=True) for job in jobs]
-    parameters = [p for theta, job in zip(thetas, jobs, strict=True) for p in (theta, *job.parameters)]
-    options = {"capturable": True} if device == "cuda" else {}
-    optimizer = torch.optim.Adam(parameters, lr=schedule.lr, fused=device != "mps", **options)
+    thetas, optimizer = starting_point(jobs, schedule.lr, device)
     plan = Plan.of(jobs, schedule)
     if at_once is None:
         at_once = 1 if device == "cpu" or not jobs[0].engine.holds_still else max(plan.n_steps) // schedule.epochs

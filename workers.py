@@ -84,7 +84,6 @@ class _Reports(Progress):
 
     def __init__(self, line: Connection):
         self.line = line
-        self.looked = 0.0
         self.runs = 0
 
     def begin(self, text: str) -> None:

@@ -31,7 +31,7 @@ from featurizers import Das, Neuron, Sae
 from imports import torch, transformers
 from models import Harvest, Subject
 from stepping import ROOM, GraphedSteps, Steps
-from training import PRECISIONS, Job, Plan, Schedule, in_precision, train
+from training import PRECISIONS, Job, Plan, Schedule, in_precision, starting_point, train
 
 
 def make_job(subject: Subject, prompts: Prompts, harvest: Harvest, layer: int, name: str, seed: int) -> Job:
@@ -61,11 +61,8 @@ def of_steps(steps: Steps, n: int, device: str) -> float:
 
 
 def make_steps(kind, jobs: list[Job], device: str, precision: str) -> Steps:
-    thetas = [torch.zeros(job.engine.n_active, device=device, requires_grad=True) for job in jobs]
-    parameters = [p for theta, job in zip(thetas, jobs, strict=True) for p in (theta, *job.parameters)]
-    optimizer = torch.optim.Adam(parameters, lr=1e-3, fused=True, capturable=device == "cuda")
     schedule = Schedule(20, BATCH_SIZE, 1e-3, (10.0, 0.1))
-    return kind(jobs, thetas, optimizer, Plan.of(jobs, schedule), precision)
+    return kind(jobs, *starting_point(jobs, schedule.lr, device), Plan.of(jobs, schedule), precision)
 
 
 def kernels(steps: Steps) -> dict[str, float]:

@@ -73,11 +73,8 @@ class Bench:
 def flops(subject, layer: int) -> float:
     """Of one run's step: the products with the weights of the blocks after `layer`, and with lm_head."""
     d, vocabulary, S = subject.d_model, subject.model.config.vocab_size, 8
-    attention, output, mlp = (
-        3 * d * d,
-        d * d,
-        8 * d * d,
-    )  # multiplications at one position: c_attn, c_proj, both of the MLP
+    # multiplications at one position: c_attn, c_proj, the MLP's two
+    attention, output, mlp = 3 * d * d, d * d, 8 * d * d
     last = attention + output + mlp  # its keys' and values' weights meet one vector each (blocks.last_block)
     first = attention + S * (output + mlp)  # only the city's vector is new to its c_attn
     n_blocks = subject.n_layers - 1 - layer

@@ -24,7 +24,7 @@ from loading import load_subject
 from models import Harvest
 from rotation import Reach
 from saes import load_sae, locate
-from training import Job, Plan, Schedule, train
+from training import Job, Plan, Schedule, starting_point, train
 
 LAYER = 2
 SCHEDULE = Schedule(epochs=3, batch_size=16, lr=3e-3, temperature=(1.0, 0.1))
@@ -59,11 +59,8 @@ def make_jobs(world, methods=METHODS, n_pairs: int = 120) -> list[Job]:
     return jobs
 
 
-def make_steps(jobs: list[Job], kind=stepping.Steps, schedule: Schedule = SCHEDULE):
-    thetas = [torch.zeros(job.engine.n_active, requires_grad=True) for job in jobs]
-    parameters = [p for theta, job in zip(thetas, jobs, strict=True) for p in (theta, *job.parameters)]
-    optimizer = torch.optim.Adam(parameters, lr=schedule.lr, fused=True)
-    return kind(jobs, thetas, optimizer, Plan.of(jobs, schedule), "fp32")
+def make_steps(jobs: list[Job]) -> stepping.Steps:
+    return stepping.Steps(jobs, *starting_point(jobs, SCHEDULE.lr, "cpu"), Plan.of(jobs, SCHEDULE), "fp32")
 
 
 # ---------------------------------------------------------------- what a step is given
