@@ -1,6 +1,6 @@
 """GPT-2's blocks on the last S positions of a prompt, behind a prefix that is computed once.
 
-Only the weights' Hugging Face names are relied on.  The attention is written out
+Of a block, only the names of Hugging Face's parts are relied on.  The attention is written out
 because Hugging Face's block with a cache and no mask gives a wrong causal mask (sdpa
 aligns it top-left), and because rows that share a prefix share its keys: their queries
 meet them in one product, where a library's attention wants a copy for every row.
@@ -80,13 +80,13 @@ def merged(prefixes: list[Prefix]) -> tuple[Prefix, torch.Tensor | None]:
 
 def run_block(block, i: int, x_BSD, standing: Standing):
     """Block `i` of a model, from residuals [B, S, d_model] to residuals [B, S, d_model]."""
-    qkv = _by_head(project(block.attn.c_attn, block.ln_1(x_BSD)), 3, block.attn.num_heads)
+    qkv = _by_head(block.attn.c_attn(block.ln_1(x_BSD)), 3, block.attn.num_heads)
     return _finish(block, x_BSD, _attend(i, *qkv, standing))
 
 
 def first_block(block, i: int, x_BD, others: Others, standing: Standing):
     """The same where only x_BD, the first position's residuals, was not known beforehand."""
-    qkv = torch.cat([project(block.attn.c_attn, block.ln_1(x_BD))[:, None], others.qkv], dim=1)
+    qkv = torch.cat([block.attn.c_attn(block.ln_1(x_BD))[:, None], others.qkv], dim=1)
     x_BSD = torch.cat([x_BD[:, None], others.x], dim=1)
     return _finish(block, x_BSD, _attend(i, *_by_head(qkv, 3, block.attn.num_heads), standing))
 
@@ -126,9 +126,9 @@ def last_block(block, i: int, x_BSD, standing: Standing):
 
 def _finish(block, x_BQD, mixed_BQD):
     """What a block does once its heads have attended: the output projection and the MLP, each added."""
-    x_BQD = x_BQD + project(block.attn.c_proj, mixed_BQD)
-    hidden = _activation(block.mlp.act)(project(block.mlp.c_fc, block.ln_2(x_BQD)))
-    return x_BQD + project(block.mlp.c_proj, hidden)
+    x_BQD = x_BQD + block.attn.c_proj(mixed_BQD)
+    hidden = _activation(block.mlp.act)(block.mlp.c_fc(block.ln_2(x_BQD)))
+    return x_BQD + block.mlp.c_proj(hidden)
 
 
 # ---------------------------------------------------------------- what is known beforehand
@@ -148,12 +148,12 @@ class Others:
 def others_of(block, x_BSD) -> Others:
     """Of all positions but the first of these residuals; without a block, after the last one, just those."""
     x = x_BSD[:, 1:].contiguous()
-    return Others(x, x if block is None else project(block.attn.c_attn, block.ln_1(x)))
+    return Others(x, x if block is None else block.attn.c_attn(block.ln_1(x)))
 
 
 def keys_and_values(block, x_1PD):
     """A block's keys and values [heads, P, head_dim] of the positions [1, P, d_model] that enter it."""
-    _, keys, values = _by_head(project(block.attn.c_attn, block.ln_1(x_1PD)), 3, block.attn.num_heads)
+    _, keys, values = _by_head(block.attn.c_attn(block.ln_1(x_1PD)), 3, block.attn.num_heads)
     return keys[:, 0].contiguous(), values[:, 0].contiguous()
 
 
@@ -200,14 +200,10 @@ def _causal(Q: int, S: int, device: str):
 # ---------------------------------------------------------------- products
 
 
-def project(layer, x):
-    """x @ W + b of a Conv1D, in the precision of its weights."""
-    return _affine(x, layer.weight, layer.bias)
-
-
 def _affine(x, weight, bias):
+    """x @ W + b with a part of a layer's weights, in their precision."""
     flat = x.reshape(-1, x.shape[-1]).to(weight.dtype)
-    return torch.addmm(bias, flat, weight).view(*x.shape[:-1], -1).to(x.dtype)
+    return torch.addmm(bias.to(weight.dtype), flat, weight).view(*x.shape[:-1], -1).to(x.dtype)
 
 
 def _times(x, weight):

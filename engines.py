@@ -15,6 +15,7 @@ from data.ravel_data_prep import ATTRIBUTES, Prompts
 from featurizers import Frozen
 from imports import functional, nnsight, torch
 from models import Harvest, Subject
+from products import form_for
 
 
 class FastEngine:
@@ -34,7 +35,7 @@ class FastEngine:
 
     def logits(self, pairs: PairBatch, mask):
         """Pairs and mask [n_active] -> last-position logits [N, vocabulary]."""
-        subject = self.site.subject
+        subject = self._subject("fp32")
         base, source = (rows.to(subject.device) for rows in (pairs.base, pairs.source))
         return subject.logits(self.site.run(self.frozen.patch(base, source, mask), base, subject))
 
@@ -42,15 +43,18 @@ class FastEngine:
     def joint(engines: list[FastEngine], base_JB, source_JB, label_JB, masks: list, precision: str = "fp32"):
         """The answers' cross-entropy [J, B], differentiable in masks and featurizers, and likeliest tokens [J, B].
 
-        Rows and labels lie on the subject's device; masks: [n_active] each.  precision: of the products with
-        the model's weights; those of tf32 are the weights in fp32, the rest is torch's (`training.in_precision`).
+        Rows and labels lie on the subject's device; masks: [n_active] each.
+        precision: of the products with the model's weights (training.PRECISIONS).
         """
-        site = engines[0].site
-        subject = site.subject.in_bf16 if precision == "bf16" else site.subject
+        site, subject = engines[0].site, engines[0]._subject(precision)
         rows = zip(engines, base_JB, source_JB, masks, strict=True)
         x_ND = torch.cat([engine.frozen.patch(*its) for engine, *its in rows])
         loss, best = subject.loss_and_best(site.run(x_ND, base_JB.flatten(), subject), label_JB.flatten())
         return loss.view(base_JB.shape), best.view(base_JB.shape)
+
+    def _subject(self, precision: str) -> Subject:
+        subject = self.site.subject
+        return subject.in_form(form_for(precision, subject.device))
 
 
 class NnsightEngine:

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 from autoencoder import SparseAutoencoder
 from imports import torch
-from rotation import Reach, expm_action
+from products import Layer, Plain, form_for
+from rotation import Reach, Turn, skew_of
 from saelens import is_own
 from saes import RELEASES
 
@@ -79,8 +80,7 @@ class Das(Neuron):
         self.reach = Reach(device)
 
     def skew(self):
-        lower = self.lower.tril(-1)
-        return lower - lower.T
+        return skew_of(self.lower)
 
     def rotation(self):
         """R [d_model, n_features]."""
@@ -98,10 +98,9 @@ class Das(Neuron):
 
         def patch(base, source, mask):
             # Only the masked difference is ever rotated, and expm(A) is never formed.
-            skew = self.skew()
-            reach = self.reach.of(skew)
-            difference = expm_action(turned[source] - turned[base], skew, reach=reach)
-            return x_RD[base] + expm_action(difference * mask, skew, sign=-1, reach=reach) @ self.start.T
+            turn = Turn(self.skew(), self.reach)
+            difference = turn(turned[source] - turned[base])
+            return x_RD[base] + turn(difference * mask, sign=-1) @ self.start.T
 
         return Frozen(patch, None)
 
@@ -149,12 +148,13 @@ class Sae(Neuron):
         with torch.no_grad():
             alive, latents_RF = self._alive_latents(x_RD)
             _, context = self.sae.prepare(x_RD)
-            W_dec, b_dec = self.sae.W_dec[alive].contiguous(), self.sae.b_dec.clone()
-            errors = x_RD - context.restore(latents_RF @ W_dec + b_dec) if self.error_term else None
+            matrix = (form_for("fp32", x_RD.device.type) or Plain)(self.sae.W_dec[alive].contiguous())
+            decode = Layer(matrix, self.sae.b_dec.clone())
+            errors = x_RD - context.restore(decode(latents_RF)) if self.error_term else None
 
         def patch(base, source, mask):  # refers to no SAE: the whole one can be let go
             f_base, f_source = latents_RF[base], latents_RF[source]
-            x_hat = context.rows(base).restore((f_base + mask * (f_source - f_base)) @ W_dec + b_dec)
+            x_hat = context.rows(base).restore(decode(f_base + mask * (f_source - f_base)))
             return x_hat if errors is None else x_hat + errors[base]
 
         return Frozen(patch, alive)

@@ -11,17 +11,25 @@ import functools
 import math
 
 from imports import torch
+from products import Plain
 
 PART = 1024  # tokens at a time on a CPU: their weights, 3 MB at GPT-2 small's width, stay in its cache
 
 
-def loss_and_best(x_ND, W_VD, label_N):
-    """Cross-entropy [N] of the logits x @ W.T against the labels, in nats, and the likeliest token [N].
+class Head:
+    """The frozen weights W [V, d_model] of lm_head, in parts of some tokens each, all in a form (products.py)."""
 
-    Differentiable in x alone: the weights are frozen.  Of equal logits the first token is the best.
-    """
-    part = PART if x_ND.device.type == "cpu" else len(W_VD)  # a GPU would wait for so many small products
-    return _function().apply(x_ND, W_VD, label_N, part)
+    def __init__(self, W_VD, form=Plain):
+        self.W = W_VD
+        part = PART if W_VD.device.type == "cpu" else len(W_VD)  # a GPU would wait for so many small products
+        self.parts = [form(weights.T) for weights in W_VD.split(part)]
+
+    def loss_and_best(self, x_ND, label_N):
+        """Cross-entropy [N] of the logits x @ W.T against the labels, in nats, and the likeliest token [N].
+
+        Differentiable in x alone.  Of equal logits the first token is the best.
+        """
+        return _function().apply(x_ND, self, label_N)
 
 
 @functools.cache
@@ -31,15 +39,14 @@ def _function():
         """The softmax's normaliser and its product with the weights are kept relative to the largest logit so far."""
 
         @staticmethod
-        def forward(ctx, x, W, label, part):
+        def forward(ctx, x, head, label):
             asks_gradient = ctx.needs_input_grad[0]
-            rows = x.to(W.dtype)
             largest = x.new_full((len(x),), -math.inf)
             total, mean = torch.zeros_like(largest), torch.zeros_like(x)
             best = torch.zeros_like(label)
-            for start in range(0, len(W), part):
-                weights = W[start : start + part]
-                logits = (rows @ weights.T).to(x.dtype)
+            start = 0
+            for part in head.parts:
+                logits = part.times(x)
                 here, token = logits.max(dim=1)
                 best = torch.where(here > largest, token + start, best)
                 top = torch.maximum(here, largest)
@@ -47,17 +54,18 @@ def _function():
                 shares = logits.sub_(top[:, None]).exp_()
                 total = total * scale + shares.sum(dim=1)
                 if asks_gradient:
-                    mean = mean.mul_(scale[:, None]).add_((shares.to(W.dtype) @ weights).to(x.dtype))
+                    mean = mean.mul_(scale[:, None]).add_(part.back(shares))
                 largest = top
-            of_label = W.index_select(0, label).to(x.dtype)
+                start += logits.shape[1]
+            of_label = part.rounded(head.W.index_select(0, label))
             if asks_gradient:
                 ctx.save_for_backward(mean / total[:, None] - of_label)
             ctx.mark_non_differentiable(best)
-            return largest + total.log() - (rows.to(x.dtype) * of_label).sum(dim=1), best
+            return largest + total.log() - (part.rounded(x) * of_label).sum(dim=1), best
 
         @staticmethod
         def backward(ctx, grad_N, _):
             (gradient,) = ctx.saved_tensors
-            return gradient * grad_N[:, None], None, None, None
+            return gradient * grad_N[:, None], None, None
 
     return LossAndBest

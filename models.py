@@ -36,8 +36,9 @@ from blocks import (
     run_block,
 )
 from data.ravel_data_prep import ATTRIBUTES, Prompts
-from head import loss_and_best
+from head import Head
 from imports import UserError, nnsight, torch, tqdm, transformers
+from products import block_in
 
 
 def require_plain_gpt2(config, name: str) -> None:
@@ -85,9 +86,10 @@ class Subject:
         self.name = name
         self.device = device
         self.blocks = model.transformer.h
-        self.head = model.lm_head.weight  # [vocabulary, d_model]
+        self.head = Head(model.lm_head.weight)
         self.n_layers = len(self.blocks)
         self.d_model = model.config.n_embd
+        self._in_forms: dict = {}
         self._last_prefix: tuple[tuple, Prefix] = ((), [])  # of `predict`: prompts come attribute by attribute
 
     @functools.cached_property
@@ -98,16 +100,18 @@ class Subject:
         )
         return nnsight.TransformersModel(self.model, tokenizer=tokenizer, task="text-generation")
 
-    @functools.cached_property
-    def in_bf16(self) -> Subject:
-        """The same with the weights of all large products in bfloat16; residuals and attention stay in fp32."""
-        low = copy.copy(self)
-        low.blocks = copy.deepcopy(self.blocks)
-        for block in low.blocks:
-            for layer in (block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc, block.mlp.c_proj):
-                layer.to(torch.bfloat16)
-        low.head = self.head.to(torch.bfloat16)
-        return low
+    def in_form(self, form) -> Subject:
+        """The same with the weights of all large products in a form (products.py); made once for each.
+
+        Residuals, layer norms and attention stay as they are.  None: this one.
+        """
+        if form is None:
+            return self
+        if form not in self._in_forms:
+            other = self._in_forms[form] = copy.copy(self)
+            other.blocks = [block_in(block, form) for block in self.blocks]
+            other.head = Head(self.model.lm_head.weight, form)
+        return self._in_forms[form]
 
     def digest(self) -> str:
         """A fingerprint of the weights."""
@@ -151,7 +155,7 @@ class Subject:
 
     def loss_and_best(self, x_BD, label_B):
         """The answer's cross-entropy [B] and the likeliest token [B], likewise."""
-        return loss_and_best(self.model.transformer.ln_f(x_BD), self.head, label_B)
+        return self.head.loss_and_best(self.model.transformer.ln_f(x_BD), label_B)
 
     # ------------------------------------------------------------ what is frozen
 
@@ -256,7 +260,7 @@ class Site:
     def run(self, x_BD, base_B, subject: Subject):
         """The last position's residual after the last block, [B, d_model], with x in place of the base rows' city.
 
-        base_B: prompt rows, on the subject's device; subject: this one, or a copy of another precision.
+        base_B: prompt rows, on the subject's device; subject: this one, or this one in another form.
         """
         hidden = None if self.hidden is None else self.hidden.index_select(0, base_B)
         return subject.run_patched(x_BD, self.others.rows(base_B), self.layer, Standing(self.prefix, hidden))

@@ -5,6 +5,8 @@
 On one CPU thread, at a joint batch's 64 rows of GPT-2 small's shape, forward and backward,
 in turns; both sides compute the same, and how far they differ is printed.
 
+  products    the four products with a block's weights, on 8 positions of each row, with weights laid out
+              beforehand for oneDNN (products.py), against the model's own layers; `few`: of 16 rows
   attention   8 positions behind the two attributes' prefixes (51 and 53 positions): queries of
               all rows meet both prefixes in one product (blocks.py), against torch's
               scaled_dot_product_attention with one prefix copied to every row
@@ -28,8 +30,9 @@ import blocks
 from data.intervention_data import index_pairs, make_pairs
 from engines import FastEngine
 from featurizers import Neuron
-from head import loss_and_best
+from head import Head
 from imports import functional, torch, transformers
+from products import block_in, packed
 from rotation import expm_action
 
 B, S, HEADS, WIDTH, D, VOCABULARY = 64, 8, 12, 64, 768, 50_257
@@ -38,6 +41,20 @@ LENGTHS = (51, 53)
 
 def randn(*shape):
     return torch.randn(shape)
+
+
+def products(rows: int = B):
+    config = transformers.GPT2Config(n_embd=D, n_head=HEADS, n_layer=1)
+    own = transformers.GPT2LMHeadModel(config).eval().requires_grad_(False).transformer.h[0]
+
+    def through(block):
+        return lambda x: block.mlp.c_proj(block.mlp.c_fc(block.attn.c_proj(block.attn.c_attn(x)[..., :D])))
+
+    return through(block_in(own, packed)), through(own), randn(rows, S, D) * 10
+
+
+def few():
+    return products(16)
 
 
 def attention():
@@ -68,7 +85,8 @@ def head():
         logits.argmax(-1)
         return functional.cross_entropy(logits, label, reduction="none")
 
-    return lambda x: loss_and_best(x, W, label)[0], library, randn(B, D)
+    ours = Head(W, packed)
+    return lambda x: ours.loss_and_best(x, label)[0], library, randn(B, D)
 
 
 def das():
@@ -110,7 +128,7 @@ def main() -> None:
     print(f"torch {torch.__version__}, transformers {transformers.__version__}\n")
     print("              ms, medians       the other / ours           differ, of largest")
     print("part         ours  the other   median    min    max        value   gradient", flush=True)
-    for part in (attention, head, das, bf16):
+    for part in (products, few, attention, head, das, bf16):
         ours, other, start = part()
         first, second = timed(ours, start), timed(other, start)  # warm up, and compare
         apart = [

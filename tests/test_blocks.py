@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 import transformers
 
 from blocks import Others, Standing, first_block, keys_and_values, last_block, merged, only_block, others_of, run_block
+from products import InBf16, block_in
 
 S, D = 5, 24
 LENGTHS = (3, 7)  # of the prefixes
@@ -111,10 +110,7 @@ def test_bf16_products_keep_residuals_in_fp32(form):
     prefix, hidden = merged([[keys_and_values(world.block, x)] for x in world.before])
     world.standing = Standing(prefix, hidden[OWNER])
     exact = FORMS[form](world, world.x_BSD)
-    low = copy.deepcopy(world.block)
-    for layer in (low.attn.c_attn, low.attn.c_proj, low.mlp.c_fc, low.mlp.c_proj):
-        layer.to(torch.bfloat16)
-    world.block = low
+    world.block = low = block_in(world.block, InBf16)
     rounded = FORMS[form](world, world.x_BSD)
     assert rounded.dtype == torch.float32
     assert 1e-4 < (rounded - exact).abs().max() / exact.abs().max() < 3e-2

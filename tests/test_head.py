@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import head
+from products import InBf16, Packed, can_pack
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +31,7 @@ def test_loss_gradient_and_best(rows, tokens, width, scale, seed):
     W = torch.randn(tokens, width, generator=generator, dtype=torch.float64)
     label = torch.randint(tokens, (rows,), generator=generator)
     weight = torch.randn(rows, generator=generator, dtype=torch.float64)
-    loss, best = head.loss_and_best(x, W, label)
+    loss, best = head.Head(W).loss_and_best(x, label)
     (gradient,) = torch.autograd.grad((loss * weight).sum(), x)
     logits = x @ W.T
     expected = torch.nn.functional.cross_entropy(logits, label, reduction="none")
@@ -44,7 +45,7 @@ def test_by_hand():
     """Logits ln 1, ln 2, ln 5: shares 1/8, 2/8, 5/8."""
     W = torch.tensor([[1.0], [2.0], [5.0]]).log()
     x = torch.ones(1, 1, requires_grad=True)
-    loss, best = head.loss_and_best(x, W, torch.tensor([1]))
+    loss, best = head.Head(W).loss_and_best(x, torch.tensor([1]))
     loss.sum().backward()
     assert loss.item() == pytest.approx(torch.tensor(4.0).log().item())
     mean = (2 * torch.tensor(2.0).log() + 5 * torch.tensor(5.0).log()) / 8
@@ -56,12 +57,36 @@ def test_of_equal_logits_the_first_is_best():
     """Also where they lie in different parts, as in argmax over all of them."""
     W = torch.zeros(20, 2)
     W[[4, 11, 19]] = 1.0
-    _, best = head.loss_and_best(torch.ones(1, 2), W, torch.tensor([0]))
+    _, best = head.Head(W).loss_and_best(torch.ones(1, 2), torch.tensor([0]))
     assert best.tolist() == [4]
 
 
 def test_without_a_gradient_none_is_made():
     with torch.no_grad():
-        loss, _ = head.loss_and_best(torch.ones(1, 2), torch.ones(9, 2), torch.tensor([0]))
+        loss, _ = head.Head(torch.ones(9, 2)).loss_and_best(torch.ones(1, 2), torch.tensor([0]))
     assert not loss.requires_grad
     assert loss.item() == pytest.approx(torch.tensor(9.0).log().item())
+
+
+FORMS = {
+    "packed": pytest.param(Packed, 1e-5, marks=pytest.mark.skipif(not can_pack(), reason="oneDNN is not to be had")),
+    "bf16": pytest.param(InBf16, 0.03),
+}
+
+
+@pytest.mark.parametrize(("form", "tolerance"), FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("seed", range(5))
+def test_in_another_form(form, tolerance, seed):
+    """Loss and gradient, of logits within some units of each other; the loss of a likeliest label is never negative."""
+    torch.manual_seed(seed)
+    x, W = torch.randn(16, 64, requires_grad=True), torch.randn(300, 64) / 8
+    logits = x @ W.T
+    label = torch.cat([logits[:8].argmax(-1), torch.randint(300, (8,))])
+    loss, best = head.Head(W, form).loss_and_best(x, label)
+    (gradient,) = torch.autograd.grad(loss.sum(), x)
+    expected = torch.nn.functional.cross_entropy(logits.double(), label, reduction="none")
+    (expected_gradient,) = torch.autograd.grad(expected.sum(), x)
+    assert loss.min() >= 0
+    assert 0 < (loss - expected).abs().max() < tolerance
+    assert 0 < (gradient - expected_gradient).abs().max() < tolerance
+    assert (best == logits.argmax(-1)).float().mean() > 0.9

@@ -21,6 +21,7 @@ from engines import ENGINES
 from featurizers import Das, Neuron, Sae
 from loading import load_subject
 from main import main
+from products import InBf16
 from saes import load_sae, locate
 from scores import soft_mask
 from training import Job, Schedule, train
@@ -122,7 +123,7 @@ def test_training_in_bf16_is_near_and_is_not_fp32(world, toy_world):
     subject, _, harvest = world
     assert all(weight.dtype == torch.float32 for weight in subject.model.parameters())
     assert harvest.residuals[LAYER].dtype == torch.float32
-    low = {weight.dtype for block in subject.in_bf16.blocks for weight in block.attn.parameters()}
+    low = {block.mlp.c_fc.weight.dtype for block in subject.in_form(InBf16).blocks}
     assert low == {torch.bfloat16}
 
 

@@ -22,6 +22,7 @@ from engines import FastEngine
 from featurizers import Das, Neuron, Sae
 from loading import load_subject
 from models import Harvest
+from products import Plain
 from rotation import Reach
 from saes import load_sae, locate
 from training import Job, Plan, Schedule, starting_point, train
@@ -181,12 +182,12 @@ def test_a_fair_reach_is_kept():
     for times in (1.0, 1.2, 2.0, 0.1):
         reach.fix(times * skew, room=1.5)
         values.append(reach.value)
-        reach.of(times * skew)
+        reach.of(Plain(times * skew))
         assert reach.was_enough()
     assert values[0] == values[1] < values[2] > values[3]
     reach.fix(skew, room=1.5, at_least=30.0)
     assert reach.value >= 30
-    reach.of(40 * skew)
+    reach.of(Plain(40 * skew))
     assert not reach.was_enough()
 
 
