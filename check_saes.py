@@ -34,7 +34,8 @@ BETTER = 0.99  # of the error: a smaller gain is no sign, an SAE may hardly see 
 MARKS = {
     "RAW": "it fits better without centring than as it is read",
     "CENTRED": "it fits better with centring than as it is read",
-    "WRONG": "explains less than the mean: another layer's or model's (or end to end)",
+    "WRONG": "explains less than the mean: another layer's or model's",
+    "LOW": "explains less than the mean, as SAEs trained end to end may: their aim is another",
 }
 PASSED_ON = ("--layers", "--model", "--saes", "--cities", "--prompt", "--device", "--threads")
 
@@ -67,7 +68,9 @@ class Checked:
         if self.other.squared_error < BETTER * self.used.squared_error:
             return "RAW" if self.reads == "centred" else "CENTRED"
         explained = self.used.explained_variance
-        return "" if explained is not None and explained > 0 else "WRONG"
+        if explained is not None and explained > 0:
+            return ""
+        return "LOW" if release_named(self.method).end_to_end else "WRONG"
 
 
 def read_settings(argv: list[str]) -> InputSettings:

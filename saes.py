@@ -37,6 +37,7 @@ class Release:
     runs: tuple[str, ...] = ()  # of Weights & Biases, one per layer
     mirror: str = ""
     mirrored: tuple[int, ...] = ()
+    end_to_end: bool = False  # trained for the model's answers; a reconstruction may be far off
 
     def address_of(self, layer: int, n_layers: int, mirror: bool = False) -> str:
         run = self.runs[self.layers.index(layer)] if self.runs else ""
@@ -60,6 +61,7 @@ RELEASES = {
         runs=("bst0prdd", "tvj2owza", "vnfh4vpi"),
         mirror="hf://neuronpedia/gpt2-small__res_sle-ajt/{next}-res_sle-ajt",
         mirrored=(1, 5),
+        end_to_end=True,
     ),
     "apollo-e2e+ds": Release(
         "apollo",
@@ -68,6 +70,7 @@ RELEASES = {
         runs=("e26jflpq", "2lzle2f0", "u50mksr8"),
         mirror="hf://neuronpedia/gpt2-small__res_slefr-ajt/{next}-res_slefr-ajt",
         mirrored=(1, 5),
+        end_to_end=True,
     ),
     "bloom": Release(
         "bloom",

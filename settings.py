@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,14 @@ class Settings(InputSettings):
 
 class Parser(argparse.ArgumentParser):
     def error(self, message: str):
-        raise UserError(f"{message}; see --help")
+        unknown = message.partition("unrecognized arguments: ")[2].split()
+        raise UserError(f"{message}{meant(unknown[0], self._option_string_actions) if unknown else ''}; see --help")
+
+
+def meant(word: str, known) -> str:
+    """' (did you mean ..?)', or '' if no known word is near."""
+    near = difflib.get_close_matches(word, known, 1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 class Options:
@@ -218,7 +226,8 @@ def _chosen(kind: str, given: list[str], known: list[str], everything: str | Non
         return known
     for name in given:
         if name not in known:
-            raise UserError(f"unknown {kind} {name!r}; known are {', '.join(known)}{', or all' if everything else ''}")
+            all_known = ", ".join(known) + (", or all" if everything else "")
+            raise UserError(f"unknown {kind} {name!r}{meant(name, known)}; known are {all_known}")
     return [name for name in known if name in given]
 
 

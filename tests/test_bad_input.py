@@ -31,8 +31,9 @@ def output(tmp_path) -> Path:
 METHODS = "none, full, neuron, das, openai, apollo-e2e, apollo-e2e+ds, bloom"
 FLAGS = [
     # flags, what the error names
-    ("--methods nerun", ["method", "'nerun'", METHODS, "or all"]),
-    ("--methods das bloom2", ["method", "'bloom2'", METHODS]),
+    ("--methods nerun", ["method", "'nerun' (did you mean neuron?)", METHODS, "or all"]),
+    ("--methods das bloom2", ["method", "'bloom2' (did you mean bloom?)", METHODS]),
+    ("--methods xyz", ["method", "'xyz'; known", METHODS]),
     ("--targets contry", ["target", "'contry'", "country, continent"]),
     ("--targets all", ["target", "'all'", "country, continent"]),
     ("--layers 6", ["layer 6", "out of range", "toy", "0 to 5"]),
@@ -71,7 +72,8 @@ FLAGS = [
     ("--precision bf16 --engine nnsight", ["nnsight", "exact", "--precision bf16", "--engine fast"]),
     ("--precision tf32 --device cpu", ["--precision tf32", "CUDA", "cpu", "fp32"]),
     ("--device tpu", ["--device", "'tpu'", "cpu", "cuda"]),
-    ("--nonsense", ["--nonsense", "--help"]),
+    ("--nonsense", ["--nonsense; see --help"]),
+    ("--layer 3", ["--layer 3 (did you mean --layers?)", "--help"]),
     ("country", ["country", "--help"]),
 ]
 

@@ -91,6 +91,7 @@ def test_what_reads_the_wrong_stream_is_marked(capsys, saes):
     assert check_saes.Checked(*about, "centred", worse, raw).mark() == "RAW"
     assert check_saes.Checked(*about, "raw", worse, raw).mark() == "CENTRED"
     assert check_saes.Checked(*about, "normalised", worse, worse).mark() == "WRONG"
+    assert check_saes.Checked("apollo-e2e+ds", *about[1:], "raw", worse, worse).mark() == "LOW"  # may be meant so
     assert check_saes.Checked(*about, "centred", raw, worse).mark() == ""
     assert check_saes.Checked(*about, "centred", raw, check_saes.Reading(1.0, 0.995, 0.502)).mark() == ""
     content = torch.load(saes / "openai" / "0.pt", weights_only=True)
