@@ -35,7 +35,7 @@ MARKS = {
     "RAW": "it fits better without centring than as it is read",
     "CENTRED": "it fits better with centring than as it is read",
     "WRONG": "explains less than the mean: another layer's or model's",
-    "LOW": "explains less than the mean, as SAEs trained end to end may: their aim is another",
+    "LOW": "explains less than the mean, as an SAE trained end to end may",
 }
 PASSED_ON = ("--layers", "--model", "--saes", "--cities", "--prompt", "--device", "--threads")
 

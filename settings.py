@@ -98,7 +98,7 @@ class Parser(argparse.ArgumentParser):
 
 def meant(word: str, known) -> str:
     """' (did you mean ..?)', or '' if no known word is near."""
-    near = difflib.get_close_matches(word, known, 1)
+    near = difflib.get_close_matches(word, known, 1, cutoff=0.7)
     return f" (did you mean {near[0]}?)" if near else ""
 
 
