@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from autoencoder import SparseAutoencoder
 from imports import torch
-from products import Layer, Plain, form_for
+from products import Layer, form_for
 from rotation import Reach, Turn, skew_of
 from saelens import is_own
 from saes import RELEASES
@@ -148,7 +148,7 @@ class Sae(Neuron):
         with torch.no_grad():
             alive, latents_RF = self._alive_latents(x_RD)
             _, context = self.sae.prepare(x_RD)
-            matrix = (form_for("fp32", x_RD.device.type) or Plain)(self.sae.W_dec[alive].contiguous())
+            matrix = form_for("fp32", x_RD.device.type)(self.sae.W_dec[alive].contiguous())
             decode = Layer(matrix, self.sae.b_dec.clone())
             errors = x_RD - context.restore(decode(latents_RF)) if self.error_term else None
 

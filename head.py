@@ -44,7 +44,7 @@ def _function():
             largest = x.new_full((len(x),), -math.inf)
             total, mean = torch.zeros_like(largest), torch.zeros_like(x)
             best = torch.zeros_like(label)
-            start = 0
+            start, rounded = 0, head.parts[0].rounded
             for part in head.parts:
                 logits = part.times(x)
                 here, token = logits.max(dim=1)
@@ -57,11 +57,11 @@ def _function():
                     mean = mean.mul_(scale[:, None]).add_(part.back(shares))
                 largest = top
                 start += logits.shape[1]
-            of_label = part.rounded(head.W.index_select(0, label))
+            of_label = rounded(head.W.index_select(0, label))
             if asks_gradient:
                 ctx.save_for_backward(mean / total[:, None] - of_label)
             ctx.mark_non_differentiable(best)
-            return largest + total.log() - (part.rounded(x) * of_label).sum(dim=1), best
+            return largest + total.log() - (rounded(x) * of_label).sum(dim=1), best
 
         @staticmethod
         def backward(ctx, grad_N, _):

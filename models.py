@@ -38,7 +38,7 @@ from blocks import (
 from data.ravel_data_prep import ATTRIBUTES, Prompts
 from head import Head
 from imports import UserError, nnsight, torch, tqdm, transformers
-from products import block_in
+from products import Plain, block_in
 
 
 def require_plain_gpt2(config, name: str) -> None:
@@ -103,9 +103,9 @@ class Subject:
     def in_form(self, form) -> Subject:
         """The same with the weights of all large products in a form (products.py); made once for each.
 
-        Residuals, layer norms and attention stay as they are.  None: this one.
+        Residuals, layer norms and attention stay as they are.  `Plain`: this one.
         """
-        if form is None:
+        if form is Plain:
             return self
         if form not in self._in_forms:
             other = self._in_forms[form] = copy.copy(self)

@@ -107,13 +107,13 @@ def can_pack() -> bool:
 
 
 def form_for(precision: str, device: str):
-    """What makes the form in which steps of a precision (training.PRECISIONS) multiply; None: the model's own layers.
+    """What makes the form in which steps of a precision (training.PRECISIONS) multiply; with `Plain` nothing is new.
 
     tf32 is the weights in fp32, of which torch makes what it was told to (`training.in_precision`).
     """
     if precision == "bf16":
         return InBf16
-    return packed if device == "cpu" and can_pack() else None
+    return packed if device == "cpu" and can_pack() else Plain
 
 
 # ---------------------------------------------------------------- in a model

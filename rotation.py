@@ -36,8 +36,7 @@ class Turn:
     def __init__(self, skew_DD, reach: Reach | None = None):
         self.skew = skew_DD
         # A's transpose, -A, is what oneDNN lays out at once; A itself would take it ten times as long.
-        form = form_for("fp32", skew_DD.device.type) or Plain
-        self.backwards = form(skew_DD.detach().T)
+        self.backwards = form_for("fp32", skew_DD.device.type)(skew_DD.detach().T)
         self.reach = (reach or Reach(skew_DD.device)).of(self.backwards)
 
     def __call__(self, x_BD, sign: int = 1):

@@ -30,7 +30,7 @@ from data.intervention_data import index_pairs, make_pairs
 from engines import ENGINES
 from featurizers import Das, Neuron, Sae
 from imports import torch, transformers
-from products import Plain, form_for
+from products import form_for
 from training import Job, Schedule, train
 
 BATCH_SIZE = 16
@@ -89,7 +89,7 @@ def flops(subject, layer: int) -> float:
 def rate() -> float:
     """FLOPs per second of a large product on one thread, in the form in which the steps multiply."""
     x, weight = torch.randn(768, 768), torch.randn(768, 3072)
-    matrix = (form_for("fp32", "cpu") or Plain)(weight)
+    matrix = form_for("fp32", "cpu")(weight)
     found = []
     for _ in range(30):
         began = time.perf_counter()

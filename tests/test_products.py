@@ -98,7 +98,7 @@ def test_where_packing_is_not_to_be_had_the_model_s_own_layers_serve(monkeypatch
             monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
         else:
             monkeypatch.setattr(torch.ops, "mkldnn", object())
-        assert form_for("fp32", "cpu") is None
+        assert form_for("fp32", "cpu") is Plain
         assert form_for("bf16", "cpu") is InBf16
     finally:
         products.can_pack.cache_clear()
@@ -108,5 +108,5 @@ def test_packing_is_for_fp32_on_a_cpu(monkeypatch):
     monkeypatch.setattr(products, "can_pack", lambda: True)
     assert form_for("fp32", "cpu") is packed
     for precision, device in (("fp32", "cuda"), ("tf32", "cuda"), ("fp32", "mps")):
-        assert form_for(precision, device) is None
+        assert form_for(precision, device) is Plain
     assert form_for("bf16", "cuda") is InBf16
