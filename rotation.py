@@ -2,20 +2,30 @@
 
 The eigenvalues of A lie on the imaginary axis between -i r and i r for every r >= |A|, and there
 
-    exp(z) = J_0(r) + 2 sum_k J_k(r) p_k(z / r),    p_0 = 1,  p_1 = z,  p_{k+1} = 2 z p_k + p_{k-1}
+    exp(s z) = J_0(s r) + 2 sum_k J_k(s r) p_k(z / r),    p_0 = 1,  p_1 = z,  p_{k+1} = 2 z p_k + p_{k-1}
 
 with Bessel functions J_k: the Chebyshev series of the exponential (Tal-Ezer & Kosloff 1984, "An
 accurate and efficient scheme for propagating the time dependent Schrödinger equation"), p_k being
-i^k times the Chebyshev polynomial of -i z.  So x expm(A) is a sum of x p_k(A / r), each one
-product of a few rows with A further than the last.  Some r + 12 terms reach fp32's rounding;
-scaling and a Taylor series need about twice as many, and torch.matrix_exp multiplies whole
-matrices and exponentiates one of twice the width in its backward.
+i^k times the Chebyshev polynomial of -i z.  So x expm(s A) for any s up to 1 is a sum of the same
+terms x p_k(A / r), each one product of a few rows with A further than the last.  Some r + 12 of
+them reach fp32's rounding; scaling and a Taylor series need about twice as many, and
+torch.matrix_exp multiplies whole matrices and exponentiates one of twice the width in its backward.
+
+The gradient is of the same kind.  With g that of y = x expm(A), and A^T = -A,
+
+    dL/dx = g expm(-A),    dL/dA = integral over s from 0 to 1 of  (x expm(s A))^T (g expm((s - 1) A))
+
+(Wilcox 1967, "Exponential operators and parameter differentiation in quantum physics", eq. 2.1).  What is
+integrated swings no faster than exp(2 i r s), so a few points of Gauss and Legendre give the
+integral to rounding (7 where the series has 13 terms), and all of them are sums of terms at hand.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
+from dataclasses import dataclass
 
 from imports import UserError, np, torch
 from products import Plain, form_for
@@ -37,12 +47,11 @@ class Turn:
         self.skew = skew_DD
         # A's transpose, -A, is what oneDNN lays out at once; A itself would take it ten times as long.
         self.backwards = form_for("fp32", skew_DD.device.type)(skew_DD.detach().T)
-        self.reach = (reach or Reach(skew_DD.device)).of(self.backwards)
+        self.series = (reach or Reach(skew_DD.device, skew_DD.dtype)).of(self.backwards)
 
     def __call__(self, x_BD, sign: int = 1):
         """x @ expm(sign * A) for rows x [B, D], differentiable in both."""
-        coefficients = series(self.reach, torch.finfo(x_BD.dtype).eps, sign)
-        return _action().apply(x_BD, self.skew, self.backwards, self.reach, coefficients)
+        return _action().apply(x_BD, self.skew, self.backwards, self.series, sign)
 
 
 def expm_action(x_BD, skew_DD, sign: int = 1):
@@ -71,33 +80,37 @@ class Reach:
 
     Steps that a GPU takes without the host cannot look it up (stepping.py).  So it is fixed
     before them, with room for A to grow, and after them it is asked whether that was enough.
-
-    value: while it is fixed, else None.
     """
 
-    def __init__(self, device="cpu"):
-        self.value: float | None = None
-        self._before: float | None = None
+    def __init__(self, device="cpu", dtype=torch.float32):
+        self.kind = (str(device), dtype)
+        self.fixed: Series | None = None
+        self._before: Series | None = None  # kept: a graph reads its numbers where they are
         self._largest = torch.zeros((), device=device)  # norm of A while it is fixed
 
-    def of(self, matrix: Plain) -> float:
+    @property
+    def value(self) -> float | None:
+        """While it is fixed."""
+        return self.fixed.reach if self.fixed else None
+
+    def of(self, matrix: Plain) -> Series:
         """For an A, or -A, now.  Raises UserError if it is looked up and has diverged."""
         norm = norm_estimate(matrix)
-        if self.value is None:
-            return reach_for(float(norm))
+        if self.fixed is None:
+            return series(reach_for(float(norm)), *self.kind)
         torch.maximum(self._largest, norm, out=self._largest)
-        return self.value
+        return self.fixed
 
     def fix(self, skew_DD, room: float, at_least: float = 0.0) -> None:
         """As far as for this A, times `room`.  Raises UserError if it has diverged.
 
-        The value that was fixed before is taken again if it is still fair: a graph that has it built in serves on.
+        The series that was fixed before is taken again if it is still fair: a graph that has it built in serves on.
         """
         norm = float(norm_estimate(Plain(skew_DD.detach())))
         lowest, highest = (max(reach_for(times * norm), at_least) for times in (1.1, room**2))
-        if self._before is None or not lowest <= self._before <= highest:
-            self._before = reach_for(max(room * norm, at_least / MARGIN))
-        self.value = self._before
+        if self._before is None or not lowest <= self._before.reach <= highest:
+            self._before = series(reach_for(max(room * norm, at_least / MARGIN)), *self.kind)
+        self.fixed = self._before
         self._largest.zero_()
 
     def was_enough(self) -> bool:
@@ -106,7 +119,7 @@ class Reach:
 
     def free(self) -> None:
         """From now on, it is looked up."""
-        self.value = None
+        self.fixed = None
 
 
 def norm_estimate(matrix: Plain):
@@ -119,18 +132,62 @@ def norm_estimate(matrix: Plain):
     return probe.norm(dim=1).max()
 
 
-@functools.lru_cache(maxsize=256)
-def series(reach: float, precision: float, sign: int = 1) -> tuple[float, ...]:
-    """The coefficients of exp(sign z) on [-i reach, i reach], up to those below the precision.
+@dataclass(frozen=True)
+class Series:
+    """What multiplies the n terms of x, x p_k(A / r), or those of a gradient, to give what is asked for.
+
+    reach: r; n: how many terms; by sign, 1 or -1, of what stands before A:
+    end: [1, n], for x expm(sign A); nodes: [m, n], for x expm(sign s A) at each of m points s;
+    back: [1 + m, n], for g expm(-sign A), and for sign * weight * g expm(sign (s - 1) A) at each point.
+    """
+
+    reach: float
+    n: int
+    end: dict[int, torch.Tensor]
+    nodes: dict[int, torch.Tensor]
+    back: dict[int, torch.Tensor]
+
+
+@functools.lru_cache(maxsize=64)
+def series(reach: float, device: str, dtype) -> Series:
+    """On [-i reach, i reach], cut below the precision of `dtype`."""
+    precision = torch.finfo(dtype).eps
+    n = max(2, np.nonzero(np.abs(_coefficients(reach, [1.0])[0]) > precision)[0][-1] + 1)
+    s, weight = _gauss(reach, precision)
+
+    def tensor(times, scale=1.0):
+        found = _coefficients(reach, times)[:, :n] * np.reshape(scale, (-1, 1))
+        return torch.tensor(found, dtype=dtype, device=device)
+
+    end, nodes, back = {}, {}, {}
+    for sign in (1, -1):
+        end[sign] = tensor([sign])
+        nodes[sign] = tensor(sign * s)
+        back[sign] = tensor([-sign, *(sign * (s - 1))], [1, *(sign * weight)])
+    return Series(reach, int(n), end, nodes, back)
+
+
+def _coefficients(reach: float, times) -> np.ndarray:
+    """[times, terms]: those of exp(s z) on [-i reach, i reach], for every s in -1 to 1.
 
     J_k(r) is the k-th Fourier coefficient of exp(i r cos t) over i^k.
     """
     n = 2 * math.ceil(reach) + 80
-    waves = np.fft.fft(np.exp(1j * reach * np.cos(2 * np.pi * np.arange(n) / n))) / n
-    bessel = (waves / 1j ** (np.arange(n) % 4)).real[: n // 2]
-    found = sign ** np.arange(n // 2) * bessel * np.where(np.arange(n // 2) > 0, 2, 1)
-    kept = np.nonzero(np.abs(found) > precision)[0][-1] + 1
-    return tuple(found[: max(2, kept)].tolist())
+    cosines = np.cos(2 * np.pi * np.arange(n) / n)
+    waves = np.fft.fft(np.exp(1j * reach * np.outer(times, cosines))) / n
+    bessel = (waves / 1j ** (np.arange(n) % 4)).real[:, : n // 2]
+    return bessel * np.where(np.arange(n // 2) > 0, 2, 1)
+
+
+def _gauss(reach: float, precision: float) -> tuple[np.ndarray, np.ndarray]:
+    """Points in [0, 1] and weights, as many as integrate exp(i w s) to this precision for every |w| <= 2 reach."""
+    swings = np.linspace(0, reach, 2 * math.ceil(reach) + 9)  # from the middle of the interval
+    exact = np.sinc(swings / np.pi)
+    for n in itertools.count(math.ceil(reach / 2) + 2):
+        points, weights = np.polynomial.legendre.leggauss(n)
+        found = np.cos(np.outer(swings, points)) @ weights / 2
+        if np.abs(found - exact).max() < max(precision, 1e-13):  # below, these numbers are rounded themselves
+            return (points + 1) / 2, weights / 2
 
 
 # ---------------------------------------------------------------- with their gradients
@@ -141,40 +198,31 @@ def series(reach: float, precision: float, sign: int = 1) -> tuple[float, ...]:
 @functools.cache
 def _action():
     class ExpmAction(torch.autograd.Function):
-        """Keeps every x p_k(A / r), so that A's gradient is one product at the end."""
-
         @staticmethod
-        def forward(ctx, x, _, backwards, reach, coefficients):
-            terms = x.new_empty(len(coefficients), *x.shape)
-            terms[0] = x
-            torch.mul(backwards.times(x), -1 / reach, out=terms[1])
-            for k in range(2, len(coefficients)):
-                torch.add(terms[k - 2], backwards.times(terms[k - 1]), alpha=-2 / reach, out=terms[k])
+        def forward(ctx, x, _, backwards, series, sign):
+            terms = _terms(x, backwards, series)
             ctx.save_for_backward(terms)
-            ctx.backwards, ctx.reach, ctx.coefficients = backwards, reach, coefficients
-            total = terms[0] * coefficients[0]
-            for k in range(1, len(coefficients)):
-                total.add_(terms[k], alpha=coefficients[k])
-            return total
+            ctx.given = backwards, series, sign
+            return (series.end[sign] @ terms).view_as(x)
 
         @staticmethod
         def backward(ctx, grad):
-            """The recurrence backwards (Clenshaw's), with A^T = -A."""
-            (terms,) = ctx.saved_tensors
-            last = len(ctx.coefficients) - 1
-            grads = torch.empty_like(terms[:-1])  # of each product with A
-            here, later = grad * ctx.coefficients[last], None  # of terms k and k + 1
-            for k in range(last - 1, -1, -1):
-                torch.mul(here, (1 if k == 0 else 2) / ctx.reach, out=grads[k])
-                if k == 0 and not ctx.needs_input_grad[0]:
-                    break
-                own = grad * ctx.coefficients[k] if later is None else later.add(grad, alpha=ctx.coefficients[k])
-                here, later = ctx.backwards.times(grads[k]).add_(own), here
+            (terms,), (backwards, series, sign) = ctx.saved_tensors, ctx.given
+            D = grad.shape[1]
+            found = series.back[sign] @ _terms(grad, backwards, series)
             grad_skew = None
             if ctx.needs_input_grad[1]:
-                D = grad.shape[1]
-                grad_skew = terms[:-1].reshape(-1, D).T @ grads.reshape(-1, D)
-            return here, grad_skew, None, None, None
+                grad_skew = (series.nodes[sign] @ terms).view(-1, D).T @ found[1:].view(-1, D)
+            return found[0].view_as(grad), grad_skew, None, None, None
+
+    def _terms(x, backwards, series):
+        """x p_k(A / r), [n, B * D]; backwards: -A."""
+        terms = x.new_empty(series.n, *x.shape)
+        terms[0] = x
+        torch.mul(backwards.times(x), -1 / series.reach, out=terms[1])
+        for k in range(2, series.n):
+            torch.add(terms[k - 2], backwards.times(terms[k - 1]), alpha=-2 / series.reach, out=terms[k])
+        return terms.view(series.n, -1)
 
     return ExpmAction
 

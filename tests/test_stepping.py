@@ -23,7 +23,7 @@ from featurizers import Das, Neuron, Sae
 from loading import load_subject
 from models import Harvest
 from products import Plain
-from rotation import Reach
+from rotation import Reach, series
 from saes import load_sae, locate
 from training import Job, Plan, Schedule, starting_point, train
 
@@ -256,7 +256,7 @@ def test_a_step_stays_on_its_device(world, monkeypatch, precision):
     steps = stepping.Steps(jobs, thetas, torch.optim.SGD(parameters), Plan.of(jobs, SCHEDULE), precision)
     with pytest.raises(RuntimeError):
         steps.step()  # it would read a norm: this device does refuse
-    steps.rotations[0].reach.value = 3.0
+    steps.rotations[0].reach.fixed = series(3.0, "meta", torch.float32)
     steps.step()
     assert all(p.grad.device.type == "meta" and p.grad.shape == p.shape for p in parameters)
     assert steps.record.device.type == "meta"
