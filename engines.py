@@ -17,11 +17,14 @@ from imports import functional, nnsight, torch
 from models import Harvest, Subject
 from products import form_for
 
+AT_ONCE = 64  # rows through the blocks where nothing is trained
+
 
 class FastEngine:
     """Answers to patched prompts on the exact fast path, at one layer.
 
-    holds_still: `joint` reads nothing back from the device, and its shapes depend on J and B alone.
+    holds_still: `joint` reads nothing back from the device, and its shapes depend on J and B alone,
+    unless the engine leaves_out rows, which it does on a CPU.
     """
 
     holds_still = True
@@ -32,6 +35,8 @@ class FastEngine:
         n_features = featurizer.n_features  # and not the featurizer, which may hold a whole SAE
         self.n_active = n_features if self.frozen.alive is None else len(self.frozen.alive)
         self.widen = lambda theta: self.frozen.widen(theta, n_features)
+        self.leaves_out = subject.device == "cpu"
+        self._unmoved: dict[str, torch.Tensor] = {}
 
     def logits(self, pairs: PairBatch, mask):
         """Pairs and mask [n_active] -> last-position logits [N, vocabulary]."""
@@ -49,8 +54,31 @@ class FastEngine:
         site, subject = engines[0].site, engines[0]._subject(precision)
         rows = zip(engines, base_JB, source_JB, masks, strict=True)
         x_ND = torch.cat([engine.frozen.patch(*its) for engine, *its in rows])
-        loss, best = subject.loss_and_best(site.run(x_ND, base_JB.flatten(), subject), label_JB.flatten())
+        base_N, moved = base_JB.flatten(), (base_JB != source_JB).flatten()
+        # A city patched with itself (one pair of n in mode paper) gets the same answer whatever the mask, so it
+        # needs no blocks.  A single row that is left would be rounded in another way than among others.
+        if not engines[0].leaves_out or moved.all() or moved.sum() < 2:
+            final_ND = site.run(x_ND, base_N, subject)
+        else:
+            rows = zip(engines, base_JB, strict=True)
+            unmoved_ND = torch.cat([engine.unmoved(precision).index_select(0, base) for engine, base in rows])
+            kept = moved.nonzero()[:, 0]
+            final_ND = unmoved_ND.index_copy(0, kept, site.run(x_ND[kept], base_N[kept], subject))
+        loss, best = subject.loss_and_best(final_ND, label_JB.flatten())
         return loss.view(base_JB.shape), best.view(base_JB.shape)
+
+    def unmoved(self, precision: str):
+        """Of all prompts, each city patched with itself: the last position's residuals [2 n, d_model], at the end."""
+        if precision not in self._unmoved:
+            subject, device = self._subject(precision), self.site.residuals.device
+            mask = torch.zeros(self.n_active, device=device)
+            with torch.no_grad():
+                parts = [
+                    self.site.run(self.frozen.patch(rows, rows, mask), rows, subject)
+                    for rows in torch.arange(len(self.site.residuals), device=device).split(AT_ONCE)
+                ]
+            self._unmoved[precision] = torch.cat(parts)
+        return self._unmoved[precision]
 
     def _subject(self, precision: str) -> Subject:
         subject = self.site.subject

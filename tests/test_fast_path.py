@@ -8,11 +8,11 @@ import transformers
 
 import toy
 from autoencoder import SparseAutoencoder
-from data.intervention_data import index_pairs
+from data.intervention_data import PairBatch, index_pairs
 from data.ravel_data_prep import build_prompts, known_facts
 from engines import FastEngine, NnsightEngine
 from featurizers import Das, Neuron, Sae
-from models import Subject
+from models import Site, Subject
 
 LAYERS = (0, 5, 10)  # the first, a middle and the last but one
 LOGITS = 2e-5
@@ -123,6 +123,58 @@ def test_a_joint_batch_gives_each_run_its_own_answers(subject, prompts, harvest,
         (wanted,) = torch.autograd.grad((by_hand * weight[j]).sum(), mask)
         assert wanted.abs().max() > 1e-7
         assert (gradients[j] - wanted).abs().max() < 1e-4 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_cities_patched_with_themselves_need_no_blocks(subject, prompts, harvest, pairs, layer, monkeypatch):
+    """Among others: the plain engine's losses and gradients, from fewer rows; and to the bit those of all rows."""
+    source = pairs.source.clone()
+    own = torch.tensor([1, 4])
+    source[own] = pairs.base[own]
+    chosen = torch.tensor([[0, 1, 2, 3], [4, 3, 2, 1]])
+    methods = ("neuron", "openai")
+    fast = [FastEngine(subject, prompts, harvest, layer, make_featurizer(method)) for method in methods]
+    assert all(engine.leaves_out for engine in fast)
+    masks = [
+        torch.rand(engine.n_active, generator=torch.Generator().manual_seed(i)).requires_grad_()
+        for i, engine in enumerate(fast)
+    ]
+    run, n_rows, found = Site.run, [], []
+    for engine in fast:
+        engine.unmoved("fp32")
+    monkeypatch.setattr(Site, "run", lambda site, x, *args: (n_rows.append(len(x)), run(site, x, *args))[1])
+    for leaves_out in (True, False):
+        fast[0].leaves_out = leaves_out
+        loss, best = FastEngine.joint(fast, pairs.base[chosen], source[chosen], pairs.label[chosen], masks)
+        found.append((loss.detach(), best, *torch.autograd.grad(loss.sum(), masks)))
+    assert n_rows == [5, 8]
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.equal(ours, theirs)
+    for j, method in enumerate(methods):
+        its = PairBatch(*(t[chosen[j]] for t in (pairs.base, source, pairs.label, pairs.is_cause)))
+        mask = masks[j].detach().clone().requires_grad_()
+        logits = NnsightEngine(subject, prompts, harvest, layer, make_featurizer(method)).logits(
+            its, fast[j].widen(mask)
+        )
+        by_hand = logits.logsumexp(-1) - logits[range(4), its.label]
+        assert (found[0][0][j] - by_hand).abs().max() < 1e-5
+        assert torch.equal(found[0][1][j], logits.argmax(-1))
+        (wanted,) = torch.autograd.grad(by_hand.sum(), mask)
+        assert (found[0][2 + j] - wanted).abs().max() < 1e-4 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_where_next_to_nothing_is_patched(subject, prompts, harvest, pairs, rows):
+    """All cities with themselves, or all but one: as without leaving rows out."""
+    engine = FastEngine(subject, prompts, harvest, LAYERS[0], make_featurizer("neuron"))
+    base, label = pairs.base[None], pairs.label[None]
+    source = base.clone()
+    source[0, : rows - 1] = pairs.source[: rows - 1]
+    mask = torch.full((768,), 0.3)
+    loss, best = FastEngine.joint([engine], base, source, label, [mask])
+    engine.leaves_out = False
+    for ours, theirs in zip((loss, best), FastEngine.joint([engine], base, source, label, [mask]), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("layer", [*LAYERS, 11])
