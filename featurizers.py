@@ -95,12 +95,13 @@ class Das(Neuron):
 
     def freeze(self, x_RD) -> Frozen:
         turned = x_RD @ self.start
+        turned_back = Layer(form_for("fp32", x_RD.device.type)(self.start.T.contiguous()), None)
 
         def patch(base, source, mask):
             # Only the masked difference is ever rotated, and expm(A) is never formed.
             turn = Turn(self.skew(), self.reach)
             difference = turn(turned[source] - turned[base])
-            return x_RD[base] + turn(difference * mask, sign=-1) @ self.start.T
+            return x_RD[base] + turned_back(turn(difference * mask, sign=-1))
 
         return Frozen(patch, None)
 

@@ -233,10 +233,11 @@ def _skew():
         @staticmethod
         def forward(_, lower):
             kept = lower.tril(-1)
-            return kept - kept.T
+            other = kept.T.contiguous()  # to read a matrix across takes longer than to turn it over first
+            return torch.sub(kept, other, out=other)
 
         @staticmethod
         def backward(_, grad):
-            return (grad - grad.T).tril_(-1)
+            return grad.T.contiguous().neg_().add_(grad).tril_(-1)
 
     return Skew

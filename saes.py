@@ -86,12 +86,17 @@ def release_named(name: str) -> Release:
 
 
 def family_named(name: str) -> Family | SaeLens:
-    """By a release's `family`.  Raises UserError if there is none of this name."""
+    """By its name, or a release's.  Raises UserError if there is none of this name."""
     if is_own(name):
         return SaeLens(name)
+    name = _family_of(name)
     if name not in FAMILIES:
         raise UserError(f"unknown SAE family {name!r}; known are {', '.join(FAMILIES)}, or sae:FOLDER")
     return FAMILIES[name]
+
+
+def _family_of(name: str) -> str:
+    return RELEASES[name].family if name in RELEASES else name
 
 
 def locate(release: str, root: str | Path, layer: int, n_layers: int) -> Path:
@@ -104,8 +109,8 @@ def load_sae(
 ) -> SparseAutoencoder | LibrarySae:
     """Read a published SAE as downloaded, check it, and convert it to fp32.
 
-    family: openai, apollo or bloom; or sae:FOLDER, whose path is that folder.  path: the
-    file, or (apollo, bloom) its folder.  layer: which to expect.  d_model: the width to expect.
+    family: openai, apollo or bloom, or the name of a release; or sae:FOLDER, whose path is that
+    folder.  path: the file, or (apollo, bloom) its folder.  layer, d_model: which layer and width to expect.
     raw_residual: do as the original experiment did: no centring, and Apollo's decoder
     columns as stored.
 
@@ -113,6 +118,7 @@ def load_sae(
     width, not finite, or a pickle with more than tensors and plain values.
     """
     reader = family_named(family)
+    family = _family_of(family)
     path = Path(path)
     if not path.exists():
         raise UserError(

@@ -584,6 +584,17 @@ def test_a_missing_file_is_refused(tmp_path, family):
     assert_refused(family, tmp_path / "empty", tmp_path / "empty")
 
 
+@pytest.mark.parametrize("release", ["apollo-e2e", "apollo-e2e+ds"])
+def test_a_family_may_go_by_its_release_s_name(tmp_path, release):
+    weights = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
+    sae = SparseAutoencoder("apollo", 1, "", weights.T, weights[:, 0], weights, weights[0], False, centred=True)
+    path = locate(release, tmp_path, 1, 12)
+    save_sae("apollo", path, sae, 12)
+    assert torch.equal(load_sae(release, path).W_dec, load_sae("apollo", path).W_dec)
+    with pytest.raises(UserError, match=r"no apollo SAE at .*; \./setup\.sh apollo downloads"):
+        load_sae(release, tmp_path / "nowhere")
+
+
 def test_an_unknown_family_is_refused(tmp_path):
     with pytest.raises(UserError, match="unknown SAE family 'gemma'; known are openai, apollo, bloom"):
         load_sae("gemma", openai_file(tmp_path))
