@@ -82,8 +82,9 @@ class Reach:
     before them, with room for A to grow, and after them it is asked whether that was enough.
     """
 
-    def __init__(self, device="cpu", dtype=torch.float32):
-        self.kind = (str(device), dtype)
+    def __init__(self, device="cpu", dtype=None):
+        """dtype: of A; fp32 by default."""
+        self.kind = (str(device), dtype or torch.float32)
         self.fixed: Series | None = None
         self._before: Series | None = None  # kept: a graph reads its numbers where they are
         self._largest = torch.zeros((), device=device)  # norm of A while it is fixed
