@@ -137,16 +137,19 @@ def norm_estimate(matrix: Plain):
 class Series:
     """What multiplies the n terms of x, x p_k(A / r), or those of a gradient, to give what is asked for.
 
-    reach: r; n: how many terms; by sign, 1 or -1, of what stands before A:
+    reach: r; by sign, 1 or -1, of A:
     end: [1, n], for x expm(sign A); nodes: [m, n], for x expm(sign s A) at each of m points s;
     back: [1 + m, n], for g expm(-sign A), and for sign * weight * g expm(sign (s - 1) A) at each point.
     """
 
     reach: float
-    n: int
     end: dict[int, torch.Tensor]
     nodes: dict[int, torch.Tensor]
     back: dict[int, torch.Tensor]
+
+    @property
+    def n(self) -> int:
+        return self.end[1].shape[1]
 
 
 @functools.lru_cache(maxsize=64)
@@ -165,7 +168,7 @@ def series(reach: float, device: str, dtype) -> Series:
         end[sign] = tensor([sign])
         nodes[sign] = tensor(sign * s)
         back[sign] = tensor([-sign, *(sign * (s - 1))], [1, *(sign * weight)])
-    return Series(reach, int(n), end, nodes, back)
+    return Series(reach, end, nodes, back)
 
 
 def _coefficients(reach: float, times) -> np.ndarray:
@@ -189,6 +192,16 @@ def _gauss(reach: float, precision: float) -> tuple[np.ndarray, np.ndarray]:
         found = np.cos(np.outer(swings, points)) @ weights / 2
         if np.abs(found - exact).max() < max(precision, 1e-13):  # below, these numbers are rounded themselves
             return (points + 1) / 2, weights / 2
+
+
+def _terms(x, backwards, series):
+    """x p_k(A / r), [n, B * D]; backwards: -A."""
+    terms = x.new_empty(series.n, *x.shape)
+    terms[0] = x
+    torch.mul(backwards.times(x), -1 / series.reach, out=terms[1])
+    for k in range(2, series.n):
+        torch.add(terms[k - 2], backwards.times(terms[k - 1]), alpha=-2 / series.reach, out=terms[k])
+    return terms.view(series.n, -1)
 
 
 # ---------------------------------------------------------------- with their gradients
@@ -215,15 +228,6 @@ def _action():
             if ctx.needs_input_grad[1]:
                 grad_skew = (series.nodes[sign] @ terms).view(-1, D).T @ found[1:].view(-1, D)
             return found[0].view_as(grad), grad_skew, None, None, None
-
-    def _terms(x, backwards, series):
-        """x p_k(A / r), [n, B * D]; backwards: -A."""
-        terms = x.new_empty(series.n, *x.shape)
-        terms[0] = x
-        torch.mul(backwards.times(x), -1 / series.reach, out=terms[1])
-        for k in range(2, series.n):
-            torch.add(terms[k - 2], backwards.times(terms[k - 1]), alpha=-2 / series.reach, out=terms[k])
-        return terms.view(series.n, -1)
 
     return ExpmAction
 

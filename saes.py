@@ -86,17 +86,12 @@ def release_named(name: str) -> Release:
 
 
 def family_named(name: str) -> Family | SaeLens:
-    """By its name, or a release's.  Raises UserError if there is none of this name."""
+    """By a release's `family`.  Raises UserError if there is none of this name."""
     if is_own(name):
         return SaeLens(name)
-    name = _family_of(name)
     if name not in FAMILIES:
         raise UserError(f"unknown SAE family {name!r}; known are {', '.join(FAMILIES)}, or sae:FOLDER")
     return FAMILIES[name]
-
-
-def _family_of(name: str) -> str:
-    return RELEASES[name].family if name in RELEASES else name
 
 
 def locate(release: str, root: str | Path, layer: int, n_layers: int) -> Path:
@@ -117,8 +112,9 @@ def load_sae(
     Raises UserError if the file is missing, truncated, of another family, layer or
     width, not finite, or a pickle with more than tensors and plain values.
     """
+    if family in RELEASES:
+        family = RELEASES[family].family
     reader = family_named(family)
-    family = _family_of(family)
     path = Path(path)
     if not path.exists():
         raise UserError(
