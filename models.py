@@ -23,18 +23,8 @@ import functools
 import hashlib
 from dataclasses import dataclass, field
 
-from blocks import (
-    Others,
-    Prefix,
-    Standing,
-    first_block,
-    keys_and_values,
-    last_block,
-    merged,
-    only_block,
-    others_of,
-    run_block,
-)
+from attention import Group, Prefix, Standing, behind, grouped, merged
+from blocks import Others, first_block, keys_and_values, last_block, only_block, others_of, run_block
 from data.ravel_data_prep import ATTRIBUTES, Prompts
 from head import Head
 from imports import UserError, nnsight, torch, tqdm, transformers
@@ -151,7 +141,7 @@ class Subject:
 
         All rows stand behind one prefix.  start = -1 begins with the embeddings.
         """
-        return self.logits(self.run_blocks(x_BSD, start, Standing(prefix)))
+        return self.logits(self.run_blocks(x_BSD, start, behind(prefix)))
 
     def loss_and_best(self, x_BD, label_B):
         """The answer's cross-entropy [B] and the likeliest token [B], likewise."""
@@ -189,7 +179,7 @@ class Subject:
         for i in range(layer + 1, self.n_layers):
             result.append(keys_and_values(self.blocks[i], x_1PD))
             if i + 1 < self.n_layers:
-                x_1PD = run_block(self.blocks[i], i, x_1PD, Standing(None))
+                x_1PD = run_block(self.blocks[i], i, x_1PD, behind(None))
         return result
 
     def predict(self, tokens_BL, suffix: int):
@@ -235,7 +225,7 @@ class Subject:
         with torch.no_grad():
             x_BSD = self._embed(tokens_BL[:, -S:], tokens_BL.shape[1] - S)
             for i in range(max(layers) + 1):
-                x_BSD = run_block(self.blocks[i], i, x_BSD, Standing(prefix))
+                x_BSD = run_block(self.blocks[i], i, x_BSD, behind(prefix))
                 if i in layers:
                     yield i, x_BSD
 
@@ -243,8 +233,10 @@ class Subject:
 class Site:
     """One layer L of a subject, where the city's vector is patched: everything that no patch changes.
 
-    residuals: [2 n, S, d_model] after block L, a row for every prompt.  A step's shapes depend on
-    the number of its rows alone, and nothing is read back from the device: a CUDA graph can hold it.
+    residuals: [2 n, S, d_model] after block L, a row for every prompt.
+    sorts: rows go through the blocks sorted by what they stand behind, which saves products with keys that they
+    do not see; so it is on a CPU.  Elsewhere a step's shapes depend on the number of its rows alone, and nothing
+    is read back from the device: a CUDA graph can hold it.
     """
 
     def __init__(self, subject: Subject, harvest: Harvest, layer: int):
@@ -254,13 +246,27 @@ class Site:
         next_block = subject.blocks[layer + 1] if layer + 1 < subject.n_layers else None
         with torch.no_grad():
             self.others = others_of(next_block, self.residuals)
-        self.prefix, hidden = merged(harvest.prefixes)
-        self.hidden = None if hidden is None else hidden[harvest.prefix_of]  # [2 n, P]
+        self.prefixes = harvest.prefixes
+        self.prefix_of = torch.tensor(harvest.prefix_of, device=subject.device)
+        self.sorts = subject.device == "cpu" and len(self.prefixes) > 1
+
+    @functools.cached_property
+    def together(self) -> tuple[Prefix, torch.Tensor | None]:
+        """All prefixes as one, and what of it the prompts do not see [2 n, P]."""
+        prefix, hidden = merged(self.prefixes)
+        return prefix, None if hidden is None else hidden[self.prefix_of]
 
     def run(self, x_BD, base_B, subject: Subject):
         """The last position's residual after the last block, [B, d_model], with x in place of the base rows' city.
 
         base_B: prompt rows, on the subject's device; subject: this one, or this one in another form.
         """
-        hidden = None if self.hidden is None else self.hidden.index_select(0, base_B)
-        return subject.run_patched(x_BD, self.others.rows(base_B), self.layer, Standing(self.prefix, hidden))
+        if not self.sorts:
+            prefix, hidden = self.together
+            standing = [Group(slice(None), prefix, None if hidden is None else hidden.index_select(0, base_B))]
+            return subject.run_patched(x_BD, self.others.rows(base_B), self.layer, standing)
+        owner_B = self.prefix_of[base_B]
+        order_B = owner_B.argsort(stable=True)
+        standing = grouped(self.prefixes, owner_B.bincount(minlength=len(self.prefixes)).tolist())
+        others = self.others.rows(base_B[order_B])
+        return subject.run_patched(x_BD[order_B], others, self.layer, standing)[order_B.argsort()]

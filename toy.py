@@ -25,8 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import toy_saes
+from attention import behind
 from autoencoder import SparseAutoencoder
-from blocks import Standing, run_block
+from blocks import run_block
 from data.ravel_data_prep import ATTRIBUTES, EXAMPLES, City, Prompts, build_prompts, read_cities
 from formats import hook_point
 from imports import UserError, functional, tokenizers, torch, tqdm, transformers
@@ -108,7 +109,7 @@ def planted_rotation(recipe: Recipe) -> torch.Tensor:
 def _run(model, x_BLD, start: int, stop: int):
     """Blocks start+1 .. stop on whole sequences."""
     for i, block in enumerate(model.transformer.h[start + 1 : stop + 1]):
-        x_BLD = run_block(block, i, x_BLD, Standing(None))
+        x_BLD = run_block(block, i, x_BLD, behind(None))
     return x_BLD
 
 

@@ -7,9 +7,10 @@ in turns; both sides compute the same, and how far they differ is printed.
 
   products    the four products with a block's weights, on 8 positions of each row, with weights laid out
               beforehand for oneDNN (products.py), against the model's own layers; `few`: of 16 rows
-  attention   8 positions behind the two attributes' prefixes (51 and 53 positions): queries of
-              all rows meet both prefixes in one product (blocks.py), against torch's
-              scaled_dot_product_attention with one prefix copied to every row
+  attention   8 positions behind the two attributes' prefixes (51 and 53 positions), half of the rows
+              behind either: queries of these rows meet a prefix in one product (attention.py), against
+              torch's scaled_dot_product_attention with their prefix copied to every row
+  activation  of the MLP's numbers, with its slope on the way there (activation.py), against torch's gelu
   head        loss, gradient and likeliest token a part of the vocabulary at a time (head.py),
               against whole logits, cross_entropy and argmax
   das         x expm(A) for 16 rows and a norm of 2.8 (rotation.py), against torch.matrix_exp
@@ -26,7 +27,8 @@ from types import SimpleNamespace
 
 from fixtures import build_subject, machine
 
-import blocks
+from activation import gelu
+from attention import attend, grouped
 from data.intervention_data import index_pairs, make_pairs
 from engines import FastEngine
 from featurizers import Neuron
@@ -58,23 +60,27 @@ def few():
 
 
 def attention():
-    """All rows stand behind the first prefix, which is all that torch's side is given."""
+    """Half of the rows stand behind either prefix, as in a step, and each has its copy on torch's side."""
     prefixes = [[(randn(HEADS, P, WIDTH), randn(HEADS, P, WIDTH))] for P in LENGTHS]
-    together, hidden = blocks.merged(prefixes)
-    standing = blocks.Standing(together, hidden[torch.zeros(B, dtype=torch.long)])
-    keys, values = prefixes[0][0]
-    sees = torch.ones(S, LENGTHS[0] + S, dtype=torch.bool).tril(LENGTHS[0])
-
-    def ours(qkv):
-        return blocks._attend(0, *blocks._by_head(qkv, 3, HEADS), standing)
+    standing = grouped(prefixes, [B // 2] * 2)
+    sees = [torch.ones(S, P + S, dtype=torch.bool).tril(P) for P in LENGTHS]
 
     def library(qkv):
-        query, key, value = (t.reshape(B, S, HEADS, WIDTH).transpose(1, 2) for t in qkv.split(D, dim=-1))
-        key, value = (torch.cat([a.expand(B, -1, -1, -1), b], dim=2) for a, b in ((keys, key), (values, value)))
-        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=sees)
-        return mixed.transpose(1, 2).reshape(B, S, D)
+        mixed = []
+        for group, mask in zip(standing, sees, strict=True):
+            query, key, value = (
+                t.reshape(-1, S, HEADS, WIDTH).transpose(1, 2) for t in qkv[group.rows].split(D, dim=-1)
+            )
+            before = (t.expand(len(query), -1, -1, -1) for t in group.prefix[0])
+            key, value = (torch.cat([a, b], dim=2) for a, b in zip(before, (key, value), strict=True))
+            mixed.append(functional.scaled_dot_product_attention(query, key, value, attn_mask=mask))
+        return torch.cat(mixed).transpose(1, 2).reshape(B, S, D)
 
-    return ours, library, randn(B, S, 3 * D)
+    return lambda qkv: attend(0, qkv, HEADS, standing), library, randn(B, S, 3 * D)
+
+
+def activation():
+    return gelu, lambda x: functional.gelu(x, approximate="tanh"), randn(B, S, 4 * D)
 
 
 def head():
@@ -128,7 +134,7 @@ def main() -> None:
     print(f"torch {torch.__version__}, transformers {transformers.__version__}\n")
     print("              ms, medians       the other / ours           differ, of largest")
     print("part         ours  the other   median    min    max        value   gradient", flush=True)
-    for part in (products, few, attention, head, das, bf16):
+    for part in (products, few, attention, activation, head, das, bf16):
         ours, other, start = part()
         first, second = timed(ours, start), timed(other, start)  # warm up, and compare
         apart = [

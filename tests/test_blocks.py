@@ -6,18 +6,22 @@ import pytest
 import torch
 import transformers
 
-from blocks import Others, Standing, first_block, keys_and_values, last_block, merged, only_block, others_of, run_block
+from attention import Group, behind, grouped, merged
+from blocks import Others, first_block, keys_and_values, last_block, only_block, others_of, run_block
 from products import InBf16, block_in
 
 S, D = 5, 24
 LENGTHS = (3, 7)  # of the prefixes
-OWNER = torch.tensor([0, 1, 1, 0, 1])  # which one a row stands behind
+OWNERS = {"merged": [0, 1, 1, 0, 1], "grouped": [0, 1, 1, 1, 1]}  # which one a row stands behind
 
 
 class World:
-    """One random block in float64, two prefixes, five rows, and what the library makes of the whole sequences."""
+    """One random block in float64, two prefixes, five rows, and what the library makes of the whole sequences.
 
-    def __init__(self, seed: int):
+    kind: rows in any order behind both prefixes merged, or sorted by theirs, the first by itself.
+    """
+
+    def __init__(self, seed: int, kind: str = "merged"):
         torch.manual_seed(seed)
         config = transformers.GPT2Config(
             n_embd=D, n_head=3, n_layer=1, n_positions=32, vocab_size=11, attn_implementation="eager"
@@ -26,14 +30,23 @@ class World:
         for weight in self.block.parameters():  # far from the small values and zero biases it begins with
             weight.add_(torch.randn_like(weight) * 0.3)
         self.before = [torch.randn(1, P, D, dtype=torch.float64) for P in LENGTHS]
-        self.x_BSD = torch.randn(len(OWNER), S, D, dtype=torch.float64)
-        prefix, hidden = merged([[keys_and_values(self.block, x)] for x in self.before])
-        self.standing = Standing(prefix, hidden[OWNER])
+        self.kind, self.owner = kind, torch.tensor(OWNERS[kind])
+        self.x_BSD = torch.randn(len(self.owner), S, D, dtype=torch.float64)
+        self.standing = self.stand()
+
+    def stand(self, owner=None):
+        """The rows where they stand; owner: where they do not."""
+        prefixes = [[keys_and_values(self.block, x)] for x in self.before]
+        owner = self.owner if owner is None else owner
+        if self.kind == "grouped":
+            return grouped(prefixes, owner.bincount(minlength=len(prefixes)).tolist())
+        prefix, hidden = merged(prefixes)
+        return [Group(slice(None), prefix, hidden[owner])]
 
     def expected(self, x_BSD):
         """[B, S, D]: row by row, behind its own prefix alone."""
         rows = []
-        for x_SD, owner in zip(x_BSD, OWNER.tolist(), strict=True):
+        for x_SD, owner in zip(x_BSD, self.owner.tolist(), strict=True):
             whole = torch.cat([self.before[owner], x_SD[None]], dim=1)
             n = whole.shape[1]
             mask = torch.full((1, 1, n, n), -1e300, dtype=torch.float64).triu(1)
@@ -42,9 +55,9 @@ class World:
         return torch.stack(rows)
 
 
-@pytest.fixture(params=[0, 1, 2])
+@pytest.fixture(params=[(seed, kind) for kind in OWNERS for seed in (0, 1, 2)], ids=str)
 def world(request):
-    return World(request.param)
+    return World(*request.param)
 
 
 FORMS = {
@@ -76,17 +89,27 @@ def test_values_and_gradient(world, form):
 @pytest.mark.parametrize("form", ["run", "last"])
 def test_without_a_prefix(world, form):
     world.before = [x[:, :0] for x in world.before]
-    world.standing = Standing(None)
+    world.standing = behind(None)
     found = FORMS[form](world, world.x_BSD)
     torch.testing.assert_close(found[:, -1], world.expected(world.x_BSD)[:, -1], rtol=0, atol=1e-11)
 
 
-def test_what_is_hidden_matters(world):
-    """Behind the other prefix, or both, the answers are others: the tests above could see a wrong mask."""
-    right = FORMS["run"](world, world.x_BSD)
-    for hidden in (world.standing.hidden[torch.arange(len(OWNER)).flip(0)], None):
-        world.standing = Standing(world.standing.prefix, hidden)
-        assert (FORMS["run"](world, world.x_BSD) - right).abs().amax(dim=(1, 2)).max() > 0.01
+@pytest.mark.parametrize("form", FORMS)
+def test_where_rows_stand_matters(world, form):
+    """Behind the other prefix, or all of both, the answers are others: the tests above could see a mistake."""
+    right = FORMS[form](world, world.x_BSD)
+    wrong = [world.stand(1 - world.owner)]
+    if world.kind == "merged":
+        wrong.append([Group(slice(None), world.standing[0].prefix)])
+    for world.standing in wrong:
+        assert (FORMS[form](world, world.x_BSD) - right).abs().amax(dim=(1, 2)).max() > 0.01
+
+
+def test_a_prefix_that_no_row_stands_behind_makes_no_group(world):
+    prefixes = [[keys_and_values(world.block, x)] for x in world.before]
+    (group,) = grouped(prefixes, [0, 5])
+    assert group.rows == slice(0, 5)
+    assert group.prefix is prefixes[1]
 
 
 def test_one_prefix_needs_no_mask(world):
@@ -107,8 +130,7 @@ def test_bf16_products_keep_residuals_in_fp32(form):
     world = World(0)
     world.block.float()
     world.x_BSD, world.before = world.x_BSD.float(), [x.float() for x in world.before]
-    prefix, hidden = merged([[keys_and_values(world.block, x)] for x in world.before])
-    world.standing = Standing(prefix, hidden[OWNER])
+    world.standing = world.stand()
     exact = FORMS[form](world, world.x_BSD)
     world.block = low = block_in(world.block, InBf16)
     rounded = FORMS[form](world, world.x_BSD)

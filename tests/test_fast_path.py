@@ -95,6 +95,25 @@ def test_engines_agree(subject, prompts, harvest, pairs, layer, method):
 
 
 @pytest.mark.parametrize("layer", LAYERS)
+def test_rows_in_any_order_behind_all_prefixes_at_once(subject, prompts, harvest, pairs, layer, monkeypatch):
+    """As elsewhere than on a CPU: the plain engine's logits and gradient, and to rounding those of sorted rows."""
+    mask = torch.rand(768, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    engine = FastEngine(subject, prompts, harvest, layer, Neuron(768))
+    plain = NnsightEngine(subject, prompts, harvest, layer, Neuron(768))
+    assert engine.site.sorts
+    results = []
+    for its, sorts in ((plain, True), (engine, True), (engine, False)):
+        monkeypatch.setattr(engine.site, "sorts", sorts)
+        logits = its.logits(pairs, mask)
+        loss = torch.nn.functional.cross_entropy(logits, pairs.label)
+        results.append((logits.detach(), torch.autograd.grad(loss, mask)[0]))
+    (wanted, wanted_gradient), *found = results
+    for logits, gradient in found:
+        assert (logits - wanted).abs().max() < LOGITS
+        assert (gradient - wanted_gradient).abs().max() < 1e-4 * wanted_gradient.abs().max()
+
+
+@pytest.mark.parametrize("layer", LAYERS)
 def test_a_joint_batch_gives_each_run_its_own_answers(subject, prompts, harvest, pairs, layer):
     """Runs of four methods, with masks and pairs of their own, some of one prefix only; gradients do not mix either.
 
