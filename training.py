@@ -7,6 +7,7 @@ import math
 import time
 from dataclasses import dataclass, field
 
+from allocation import keep_freed_memory
 from data.intervention_data import PairBatch
 from engines import FastEngine, NnsightEngine
 from featurizers import Das
@@ -127,6 +128,8 @@ def train(
     Raises UserError if a rotation diverges.
     """
     began = time.perf_counter()
+    if device == "cpu":
+        keep_freed_memory()
     thetas, optimizer = starting_point(jobs, schedule.lr, device)
     plan = Plan.of(jobs, schedule)
     if at_once is None:
