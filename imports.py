@@ -34,9 +34,11 @@ class Library(ModuleType):
     # Not __getattr__, which is asked only for what the stand-in lacks: nnsight gives
     # every object a method `save`, and the stand-in for nnsight would answer with that.
     def __getattribute__(self, name: str):
+        own = super().__getattribute__
         if name.startswith("_") and name != "__version__":
-            return super().__getattribute__(name)
-        return getattr(self._load(), name)
+            return own(name)
+        module = sys.modules.get(own("__name__"))  # a training step asks hundreds of times
+        return getattr(own("_load")() if module is None else module, name)
 
     def _load(self) -> ModuleType:
         try:

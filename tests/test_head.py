@@ -22,16 +22,19 @@ def small_parts(monkeypatch):
     tokens=st.integers(1, 30),
     width=st.integers(1, 6),
     scale=st.sampled_from([0.0, 0.1, 1.0, 30.0, 1000.0]),
+    reads_back=st.booleans(),
     seed=st.integers(0, 1000),
 )
-def test_loss_gradient_and_best(rows, tokens, width, scale, seed):
+def test_loss_gradient_and_best(rows, tokens, width, scale, reads_back, seed):
     """Parts of 7 tokens, the last one shorter, or one part only; logits from all equal to thousands apart."""
     generator = torch.Generator().manual_seed(seed)
     x = (torch.randn(rows, width, generator=generator, dtype=torch.float64) * scale).requires_grad_()
     W = torch.randn(tokens, width, generator=generator, dtype=torch.float64)
     label = torch.randint(tokens, (rows,), generator=generator)
     weight = torch.randn(rows, generator=generator, dtype=torch.float64)
-    loss, best = head.Head(W).loss_and_best(x, label)
+    ours = head.Head(W)
+    ours.reads_back = reads_back
+    loss, best = ours.loss_and_best(x, label)
     (gradient,) = torch.autograd.grad((loss * weight).sum(), x)
     logits = x @ W.T
     expected = torch.nn.functional.cross_entropy(logits, label, reduction="none")
@@ -53,11 +56,14 @@ def test_by_hand():
     assert best.tolist() == [2]
 
 
-def test_of_equal_logits_the_first_is_best():
+@pytest.mark.parametrize("reads_back", [True, False])
+def test_of_equal_logits_the_first_is_best(reads_back):
     """Also where they lie in different parts, as in argmax over all of them."""
     W = torch.zeros(20, 2)
     W[[4, 11, 19]] = 1.0
-    _, best = head.Head(W).loss_and_best(torch.ones(1, 2), torch.tensor([0]))
+    ours = head.Head(W)
+    ours.reads_back = reads_back
+    _, best = ours.loss_and_best(torch.ones(1, 2), torch.tensor([0]))
     assert best.tolist() == [4]
 
 

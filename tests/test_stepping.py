@@ -206,10 +206,12 @@ class NoReading(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_a_step_reads_nothing_back(world):
+def test_a_step_reads_nothing_back(world, monkeypatch):
     jobs = make_jobs(world)
-    for job in jobs:
-        job.engine.leaves_out = False  # as on a GPU
+    for job in jobs:  # as on a GPU
+        monkeypatch.setattr(job.engine, "leaves_out", False)
+        monkeypatch.setattr(job.engine.site, "sorts", False)
+        monkeypatch.setattr(job.engine._subject("fp32").head, "reads_back", False)
     steps = make_steps(jobs)
     steps.advance(1)  # what is set up on first use
     (rotation,) = steps.rotations
