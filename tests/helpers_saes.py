@@ -13,10 +13,14 @@ from safetensors.torch import load_file
 
 @dataclass
 class Latents:
-    """Latents of vectors, and how to get back: decode(latents, which of the vectors they replace)."""
+    """Latents of vectors, and how to get back: decode(latents, which of the vectors they replace).
+
+    above: by how much each is above the threshold at which it fires.
+    """
 
     z: torch.Tensor
     decode: Callable
+    above: torch.Tensor
 
 
 def openai_latents(root: Path, x: torch.Tensor, layer: int, raw: bool) -> Latents:
@@ -27,8 +31,10 @@ def openai_latents(root: Path, x: torch.Tensor, layer: int, raw: bool) -> Latent
     pre = ((x - mean) / (std + 1e-5) - w["pre_bias"]) @ w["encoder.weight"].T + w["latent_bias"]
     assert w["activation"] == "TopK"
     lowest_kept = pre.sort(dim=1, descending=True).values[:, w["activation_state_dict"]["k"] - 1, None]
-    z = torch.where((pre >= lowest_kept) & (pre > 0), pre, torch.zeros(()))
-    return Latents(z, lambda z, i: (z @ w["decoder.weight"].T + w["pre_bias"]) * std[i] + mean[i])
+    kept = pre >= lowest_kept
+    z = torch.where(kept & (pre > 0), pre, torch.zeros(()))
+    decode = lambda z, i: (z @ w["decoder.weight"].T + w["pre_bias"]) * std[i] + mean[i]  # noqa: E731
+    return Latents(z, decode, pre.where(kept, torch.tensor(-1.0)))
 
 
 def apollo_latents(root: Path, x: torch.Tensor, layer: int, raw: bool) -> Latents:
@@ -42,16 +48,16 @@ def apollo_latents(root: Path, x: torch.Tensor, layer: int, raw: bool) -> Latent
     if not raw:
         mean = x.mean(1, keepdim=True)
         decoder = decoder / decoder.pow(2).sum(0).sqrt()
-    z = ((x - mean) @ w["encoder.0.weight"].T + w["encoder.0.bias"]).clamp(min=0)
-    return Latents(z, lambda z, i: z @ decoder.T + w["decoder.bias"] + mean[i])
+    pre = (x - mean) @ w["encoder.0.weight"].T + w["encoder.0.bias"]
+    return Latents(pre.clamp(min=0), lambda z, i: z @ decoder.T + w["decoder.bias"] + mean[i], pre)
 
 
 def bloom_latents(root: Path, x: torch.Tensor, layer: int, raw: bool) -> Latents:
     folders = (root / f"blocks.{layer + 1}.hook_resid_pre", root / f"blocks.{layer}.hook_resid_post")
     w = load_file(next(folder for folder in folders if folder.exists()) / "sae_weights.safetensors")
     mean = torch.zeros(len(x), 1) if raw else x.mean(1, keepdim=True)
-    z = ((x - mean - w["b_dec"]) @ w["W_enc"] + w["b_enc"]).clamp(min=0)
-    return Latents(z, lambda z, i: z @ w["W_dec"] + w["b_dec"] + mean[i])
+    pre = (x - mean - w["b_dec"]) @ w["W_enc"] + w["b_enc"]
+    return Latents(pre.clamp(min=0), lambda z, i: z @ w["W_dec"] + w["b_dec"] + mean[i], pre)
 
 
 READERS = {

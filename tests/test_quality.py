@@ -24,6 +24,7 @@ METHODS = ("openai", "apollo-e2e", "apollo-e2e+ds", "bloom")
 LAYERS = range(6)
 ATTRIBUTES = ("country", "continent")
 AT = -8  # the city's position
+NEAR = 2e-6  # of a latent's threshold: so near, rounding decides whether it fires
 
 
 def evaluate(*argv) -> int:
@@ -125,7 +126,7 @@ class Judge:
         N, L, D = x.shape
         read = READERS[method](self.folder / "saes" / method, x.reshape(N * L, D), layer, raw)
         x_hat = read.decode(read.z, torch.arange(N * L)).view(N, L, D)
-        z = read.z.view(N, L, -1)
+        above = read.above.view(N, L, -1)
 
         def splice(new):
             def change(x):
@@ -140,7 +141,7 @@ class Judge:
 
         spliced, ablated, own = splice(x_hat), splice(torch.zeros_like(x)), own.double().log_softmax(-1)
         at = slice(L + AT, L + AT + 1) if place == "city" else slice(None)
-        x, x_hat, z = x[:, at].reshape(-1, D).double(), x_hat[:, at].reshape(-1, D).double(), z[:, at].flatten(0, 1)
+        x, x_hat, above = (t[:, at].flatten(0, 1).double() for t in (x, x_hat, above))
         error = (x - x_hat).pow(2).sum(1).mean()
         rows, labels = torch.arange(N), self.labels[attribute]
         losses = [-log_p[rows, labels].mean() for log_p in (own, spliced, ablated)]
@@ -148,8 +149,8 @@ class Judge:
             "squared_error": error,
             "explained_variance": 1 - error / x.var(0, correction=0).sum(),
             "cosine": ((x * x_hat).sum(1) / (x.norm(dim=1) * x_hat.norm(dim=1))).mean(),
-            "l0": (z > 0).sum(1).double().mean(),
-            "dead_share": 1 - (z > 0).any(0).double().mean(),
+            "l0": [(above > least).sum(1).double().mean() for least in (NEAR, -NEAR)],
+            "dead_share": [1 - (above > least).any(0).double().mean() for least in (-NEAR, NEAR)],
             "accuracy": (spliced.argmax(1) == labels).double().mean(),
             "ce_loss_without_sae": losses[0],
             "ce_loss_with_sae": losses[1],
@@ -177,7 +178,7 @@ def test_every_case_is_there_once(scored):
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("method", METHODS)
 def test_scores_equal_plain_hooks(scored, method, layer):
-    """To 1e-5 (of the value, where it is above 1)."""
+    """To 1e-5 (of the value, where it is above 1); counts of latents to those that rounding may decide."""
     rows, judge = scored
     for attribute in ATTRIBUTES:
         for raw in (False, True):
@@ -185,6 +186,11 @@ def test_scores_equal_plain_hooks(scored, method, layer):
             for place in ("city", "all"):
                 for name, wanted in judge.score(method, attribute, layer, raw, place).items():
                     where = f"{attribute} {place} raw={raw} {name}"
+                    if isinstance(wanted, list):
+                        lowest, highest = map(float, wanted)
+                        assert lowest - 1e-9 <= row[place][name] <= highest + 1e-9, where
+                        assert highest - lowest < 0.05, where  # of one latent, or a share
+                        continue
                     if name == "ce_loss_score" and row[place][name] is None:
                         cost = row[place]["ce_loss_with_ablation"] - row[place]["ce_loss_without_sae"]
                         assert abs(cost) < 1.1e-4, where
@@ -250,7 +256,9 @@ def test_an_sae_of_zeros_is_the_ablation(toy_world, tmp_path):
             got = row[place]
             if raw:
                 assert got["ce_loss_score"] == pytest.approx(0, abs=1e-6)
-                assert got["ce_loss_with_sae"] == pytest.approx(got["ce_loss_with_ablation"], abs=1e-6)
+                # One row stands for all in the ablation, and is rounded by itself: by at most 4e-7 at every layer of
+                # two toy worlds, as a layer norm makes 300 times as much of what is next to nothing.
+                assert got["ce_loss_with_sae"] == pytest.approx(got["ce_loss_with_ablation"], rel=1e-6)
                 assert got["cosine"] == 0
                 assert got["accuracy"] < 0.5
 
