@@ -24,7 +24,7 @@ class FastEngine:
     """Answers to patched prompts on the exact fast path, at one layer.
 
     holds_still: `joint` reads nothing back from the device, and its shapes depend on J and B alone,
-    unless the engine leaves_out rows, which it does on a CPU.
+    unless the engine leaves_out rows or its site sorts them, as on a CPU.
     """
 
     holds_still = True
