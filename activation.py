@@ -37,14 +37,15 @@ def _gelu():
             x = x.contiguous()
             out, steepness = torch.empty_like(x), x.new_full((), STEEPNESS)
             slope = torch.empty_like(x) if ctx.needs_input_grad[0] else None
-            for rows in _parts(x.numel()):
-                x_N, out_N = x.view(-1)[rows], out.view(-1)[rows]
+            for start in range(0, x.numel(), AT_ONCE):
+                part = slice(start, start + AT_ONCE)
+                x_N, out_N = x.view(-1)[part], out.view(-1)[part]
                 ratio = torch.addcmul(steepness, x_N, x_N, value=STEEPNESS * CUBIC)  # of the sigmoid's argument to x
                 s = (ratio * x_N).sigmoid_()
                 torch.mul(x_N, s, out=out_N)
                 if slope is not None:
                     rest = torch.addcmul(out_N, out_N, s, value=-1)
-                    torch.addcmul(s, rest, ratio.sub_(STEEPNESS * 2 / 3), value=3, out=slope.view(-1)[rows])
+                    torch.addcmul(s, rest, ratio.sub_(STEEPNESS * 2 / 3), value=3, out=slope.view(-1)[part])
             ctx.save_for_backward(slope)
             return out
 
@@ -54,8 +55,3 @@ def _gelu():
             return grad * slope
 
     return Gelu
-
-
-def _parts(n: int):
-    """Of n numbers."""
-    return (slice(start, start + AT_ONCE) for start in range(0, n, AT_ONCE))

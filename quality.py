@@ -127,8 +127,8 @@ class LayerQuality:
         return torch.cat([torch.ones(N), torch.full((P,), float(N)), torch.ones(N * (S - 1))])
 
     def _result(self, seen: Encoded, weight, spliced: dict, ablated: dict) -> dict[str, float | None]:
-        weight = torch.ones(len(seen.x_ND)) if weight is None else weight
-        share = (weight.double() / weight.double().sum()).to(seen.l0_N.device)
+        weight = (torch.ones(len(seen.x_ND)) if weight is None else weight).double()
+        share = (weight / weight.sum()).to(seen.l0_N.device)
         without, with_sae, with_ablation = (a["ce_loss"] for a in (self.as_it_is, spliced, ablated))
         return {
             **reconstruction(seen.x_ND, seen.x_hat_ND, weight),

@@ -206,9 +206,8 @@ def _terms(x, backwards, series):
     each = terms.unbind()
     each[0].copy_(x)
     torch.mul(backwards.times(each[0]), -1 / series.reach, out=each[1])
-    step, add = -2 / series.reach, torch.add
-    for before, last, following in zip(each, each[1:], each[2:], strict=False):
-        add(before, backwards.times(last), alpha=step, out=following)
+    for k in range(2, series.n):
+        torch.add(each[k - 2], backwards.times(each[k - 1]), alpha=-2 / series.reach, out=each[k])
     return terms.view(series.n, -1)
 
 
