@@ -36,6 +36,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import command
+from bars import bar
 from fetching import Item, Manifest, record_of, require_whole
 from hosts import RemoteFile, at_commit, errors_of, look
 from imports import UserError, hub_constants, hub_utils, huggingface_hub, tqdm
@@ -291,7 +292,7 @@ def download(words: list[str], wanted: Wanted) -> None:
     """Fetch what is not there yet.  Raises UserError, before the first byte where that can be seen."""
     items = [item for word in words for item in SOURCES[word].items(wanted)]
     todo = []
-    for item in tqdm.tqdm(items, desc="look what is here", leave=False):
+    for item in bar(items, desc="look what is here"):
         if not item.is_here():
             todo.append((item, item.missing(item.ask())))
     if len(todo) < len(items):

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 
 import command
 import quality_table
+from bars import bar
 from data.ravel_data_prep import ATTRIBUTES
 from featurizers import METHODS, method_named
 from files import read_config, write_json
-from imports import UserError, tqdm
+from imports import UserError
 from inputs import Inputs, depth, device_name, methods_at, read_inputs, saes_of, set_up
 from quality import LayerQuality, own_logits
 from results import Store, difference, provenance, shortened
@@ -182,7 +183,7 @@ class Report:
         rows_of = {a: [inputs.prompts.row(a, i) for i in range(len(inputs.prompts))] for a in ATTRIBUTES}
         own = {a: own_logits(inputs.subject, harvest, rows) for a, rows in rows_of.items()}
         self.origin = provenance(device_name(device))
-        with tqdm.tqdm(total=len(cells), desc="score SAEs", unit="SAE", leave=False) as bar:
+        with bar(total=len(cells), desc="score SAEs", unit="SAE") as scored:
             for layer in layers:
                 at_layer = {
                     a: LayerQuality(inputs.subject, harvest, layer, rows, inputs.prompts.labels[a].to(device), own[a])
@@ -191,7 +192,7 @@ class Report:
                 fresh = []
                 for cell in (c for c in cells if c.layer == layer):
                     fresh += self._score_cell(cell, at_layer)
-                    bar.update(1)
+                    scored.update(1)
                 again = {(row["method"], row["raw_residual"]) for row in fresh}
                 self.rows = [
                     r for r in self.rows if r["layer"] != layer or (r["method"], r["raw_residual"]) not in again

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import wandb_log
+from bars import bar
 from data.intervention_data import PARTS, PairBatch, index_pairs, make_pairs, pairs_digest
 from featurizers import method_named
 from files import write_json
-from imports import UserError, tqdm
+from imports import UserError
 from inputs import device_name, read_inputs, saes_of
 from results import Run, Store, difference, provenance
 from settings import Settings
@@ -137,15 +138,15 @@ class Experiment:
             provenance=provenance(device_name(s.device)),
             wandb_mode=self.wandb_mode,
         )
-        with tqdm.tqdm(
+        with bar(
             total=order.steps(todo),
             bar_format="{desc} {percentage:3.0f}% [{elapsed}<{remaining}{postfix}]",  # fits 80 columns
             smoothing=0.02,
-            mininterval=0.2 if sys.stderr.isatty() else 15,
-        ) as bar:
+            leave=True,
+        ) as steps:
             if s.workers > 1:
-                train_in_processes(order, s.workers, bar)
+                train_in_processes(order, s.workers, steps)
                 return
             trainer = Trainer(order)
             for layer in order.layers():
-                trainer.do_layer(layer, Progress(bar))
+                trainer.do_layer(layer, Progress(steps))

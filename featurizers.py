@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from autoencoder import SparseAutoencoder
 from imports import torch
 from products import Layer, form_for
-from rotation import Reach, Turn, skew_of
+from rotation import Reach, Turn, kept_skew
 from saelens import is_own
 from saes import RELEASES
 
@@ -60,10 +60,10 @@ class Neuron:
 class Das(Neuron):
     """Distributed alignment search: features are x @ R with R orthogonal and trained.
 
-    R = R0 expm(A), A skew-symmetric, from the lower triangle of the parameter: the
-    map and the parameter of torch.nn.utils.parametrizations.orthogonal with
-    matrix_exp and its trivialisation at R0 (Lezcano-Casado 2019).  R0 is a random
-    orthogonal matrix drawn from the seed, A starts at 0.
+    R = R0 expm(A), A skew-symmetric: the map of torch.nn.utils.parametrizations.orthogonal
+    with matrix_exp and its trivialisation at R0 (Lezcano-Casado 2019), whose parameter is
+    the lower triangle of ours, which is all of A and stays skew (`rotation.kept_skew`).  R0
+    is a random orthogonal matrix drawn from the seed, A starts at 0.
 
     Geiger et al. 2023, "Finding Alignments Between Interpretable Causal Variables
     and Distributed Neural Representations".
@@ -75,12 +75,17 @@ class Das(Neuron):
         torch.nn.init.orthogonal_(start, generator=generator)
         self.n_features = d_model
         self.start = start.float().to(device)  # R0
-        self.lower = torch.zeros(d_model, d_model, device=device, requires_grad=True)
-        self.parameters = [self.lower]
+        self.A = torch.zeros(d_model, d_model, device=device, requires_grad=True)
+        self.parameters = [self.A]
         self.reach = Reach(device)
 
     def skew(self):
-        return skew_of(self.lower)
+        return kept_skew(self.A)
+
+    def move_to(self, lower_DD):
+        """Let A be the skew matrix with this lower triangle, whatever stands on its diagonal and above."""
+        with torch.no_grad():
+            self.A.copy_(lower_DD.tril(-1) - lower_DD.tril(-1).T)
 
     def rotation(self):
         """R [d_model, n_features]."""
@@ -99,17 +104,15 @@ class Das(Neuron):
 
         def patch(base, source, mask):
             # Only the masked difference is ever rotated, and expm(A) is never formed.
-            turn = Turn(self.skew(), self.reach)
-            difference = turn(turned[source] - turned[base])
-            return x_RD[base] + turned_back(turn(difference * mask, sign=-1))
+            masked = Turn(self.skew(), self.reach).masked(turned[source] - turned[base], mask)
+            return x_RD[base] + turned_back(masked)
 
         return Frozen(patch, None)
 
     def saved(self) -> dict[str, torch.Tensor]:
         """Tensors beside theta that the features depend on."""
         with torch.no_grad():  # in float64: the saved rotation is orthogonal to fp32's last digits
-            skew = self.skew().cpu().double()
-            return {"rotation": (self.start.cpu().double() @ torch.matrix_exp(skew)).float()}
+            return {"rotation": (self.start.cpu().double() @ torch.matrix_exp(self.A.cpu().double())).float()}
 
 
 class Sae(Neuron):

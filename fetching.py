@@ -19,9 +19,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bars import bar
 from files import write_json
 from hosts import Broken, RemoteFile
-from imports import UserError, tqdm
+from imports import UserError
 
 TRIES = 3  # connections in a row that may break without a byte gained
 PAUSE = 1.0  # seconds before the next one
@@ -107,14 +108,14 @@ def fetch(remote: RemoteFile, path: Path) -> dict:
             require_whole(remote, path)  # which removes what is of an older version
     if not path.exists():
         part = part_of(remote, path)
-        with _writing(part) as file, _bar(remote, path, file.tell()) as bar:
+        with _writing(part) as file, _bar(remote, path, file.tell()) as done:
             breaks = 0
             while file.tell() < remote.size:
                 before = file.tell()
                 try:
                     for chunk in remote.read(before):
                         file.write(chunk)
-                        bar.update(len(chunk))
+                        done.update(len(chunk))
                     if file.tell() < remote.size:
                         raise Broken(
                             f"{remote.address} ended after {file.tell()} of {remote.size} bytes; run the same command "
@@ -156,8 +157,7 @@ def _writing(part: Path):
 
 def _bar(remote: RemoteFile, path: Path, start: int):
     name = path.name if path.parent.name == f".{path.name}.part" else f"{path.parent.name[1:-5]}/{path.name}"
-    about = {"desc": name, "unit": "B", "unit_scale": True, "leave": False}
-    return tqdm.tqdm(total=remote.size, initial=start, **about)
+    return bar(total=remote.size, initial=start, desc=name, unit="B", unit_scale=True)
 
 
 def require_whole(remote: RemoteFile, path: Path, keep: bool = False) -> None:

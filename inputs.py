@@ -8,10 +8,11 @@ from pathlib import Path
 
 import toy
 from autoencoder import SparseAutoencoder
+from bars import bar
 from data.ravel_data_prep import City, Prompts, build_prompts, known_facts, read_cities
 from featurizers import METHODS, method_named
 from formats import is_mirror
-from imports import UserError, torch, tqdm
+from imports import UserError, torch
 from loading import load_config, load_subject
 from models import Subject
 from saelens import find, is_own, is_trained_on
@@ -45,7 +46,7 @@ class Inputs:
 
         Each is let go at once and read again when its turn comes: no more than one is ever held.
         """
-        for release, layer in tqdm.tqdm(needed, desc="check SAEs", unit="file", leave=False, disable=not needed):
+        for release, layer in bar(needed, desc="check SAEs", unit="file", disable=not needed):
             self.load_sae(release, layer)
 
 

@@ -24,10 +24,11 @@ import hashlib
 from dataclasses import dataclass, field
 
 from attention import Group, Prefix, Standing, behind, grouped, merged
+from bars import bar
 from blocks import Others, first_block, keys_and_values, last_block, only_block, others_of, run_block
 from data.ravel_data_prep import ATTRIBUTES, Prompts
 from head import Head
-from imports import UserError, nnsight, torch, tqdm, transformers
+from imports import UserError, nnsight, torch, transformers
 from products import Plain, block_in
 
 
@@ -202,7 +203,7 @@ class Subject:
         distinct: dict[tuple, int] = {}
         prefixes: list[Prefix] = []
         prefix_of: list[int] = []
-        with tqdm.tqdm(total=2 * len(prompts), desc="harvest", unit="prompt", disable=not progress, leave=False) as bar:
+        with bar(total=2 * len(prompts), desc="harvest", unit="prompt", disable=not progress) as done:
             for attribute in ATTRIBUTES:
                 tokens = prompts.tokens[attribute]
                 before = tuple(tokens[0, :-S].tolist())
@@ -216,7 +217,7 @@ class Subject:
                 for batch in tokens.split(batch_size):
                     for layer, x_BSD in self._suffix_residuals(batch, S, prefixes[distinct[before]], layers):
                         found[layer].append(x_BSD)
-                    bar.update(len(batch))
+                    done.update(len(batch))
         residuals = {layer: torch.cat(parts) for layer, parts in found.items()}
         return Harvest(residuals, prefixes, prefix_of, before_city)
 

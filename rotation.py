@@ -37,7 +37,7 @@ MARGIN = 1.15  # `norm_estimate` is a lower bound, up to a tenth too low
 
 
 class Turn:
-    """expm(A) for a skew A [D, D] by which several sets of rows are to be multiplied.
+    """expm(A) for a skew A [D, D], and its inverse, for rows that are turned and turned back.
 
     reach: a `Reach` that knows how far the series must go; by default it is measured.
     Raises UserError if the norm of A is measured, and is too large or not a number.
@@ -49,19 +49,21 @@ class Turn:
         self.backwards = form_for("fp32", skew_DD.device.type)(skew_DD.detach().T)
         self.series = (reach or Reach(skew_DD.device, skew_DD.dtype)).of(self.backwards)
 
-    def __call__(self, x_BD, sign: int = 1):
-        """x @ expm(sign * A) for rows x [B, D], differentiable in both."""
-        return _action().apply(x_BD, self.skew, self.backwards, self.series, sign)
+    def masked(self, x_BD, mask_D):
+        """(x expm(A) * mask) expm(-A) for rows x [B, D], differentiable in all three.
+
+        The gradient of A is that among all matrices; `kept_skew` makes of it what keeps A skew.
+        """
+        return _masked().apply(x_BD, mask_D, self.skew, self.backwards, self.series)
 
 
-def expm_action(x_BD, skew_DD, sign: int = 1):
-    """x @ expm(sign * A) of one `Turn`."""
-    return Turn(skew_DD)(x_BD, sign)
+def kept_skew(skew_DD):
+    """The same skew matrix; its gradient is that of its lower triangle, of which the upper one is the negative.
 
-
-def skew_of(lower_DD):
-    """The skew matrix with this lower triangle, differentiable; what stands on the diagonal and above is not read."""
-    return _skew().apply(lower_DD)
+    An optimiser that takes every entry for itself, and g as it takes -g, then moves the lower triangle as if that
+    alone were the parameter, and the matrix stays skew: it need not be put together anew for each step.
+    """
+    return _kept_skew().apply(skew_DD)
 
 
 def reach_for(norm: float) -> float:
@@ -145,7 +147,7 @@ class Series:
 
     reach: r; by sign, 1 or -1, of A:
     end: [1, n], for x expm(sign A); nodes: [m, n], for x expm(sign s A) at each of m points s;
-    back: [1 + m, n], for g expm(-sign A), and for sign * weight * g expm(sign (s - 1) A) at each point.
+    back: [m, n], for sign * weight * g expm(sign (s - 1) A) at each.
     """
 
     reach: float
@@ -173,7 +175,7 @@ def series(reach: float, device: str, dtype) -> Series:
     for sign in (1, -1):
         end[sign] = tensor([sign])
         nodes[sign] = tensor(sign * s)
-        back[sign] = tensor([-sign, *(sign * (s - 1))], [1, *(sign * weight)])
+        back[sign] = tensor(sign * (s - 1), sign * weight)
     return Series(reach, end, nodes, back)
 
 
@@ -217,39 +219,47 @@ def _terms(x, backwards, series):
 
 
 @functools.cache
-def _action():
-    class ExpmAction(torch.autograd.Function):
+def _masked():
+    class Masked(torch.autograd.Function):
         @staticmethod
-        def forward(ctx, x, _, backwards, series, sign):
-            terms = _terms(x, backwards, series)
-            ctx.save_for_backward(terms)
-            ctx.given = backwards, series, sign
-            return (series.end[sign] @ terms).view_as(x)
+        def forward(ctx, x, mask, _, backwards, series):
+            there = _terms(x, backwards, series)
+            turned = (series.end[1] @ there).view_as(x)
+            back = _terms(turned * mask, backwards, series)
+            ctx.save_for_backward(mask, turned, there, back)
+            ctx.given = backwards, series
+            return (series.end[-1] @ back).view_as(x)
 
         @staticmethod
         def backward(ctx, grad):
-            (terms,), (backwards, series, sign) = ctx.saved_tensors, ctx.given
+            (mask, turned, there, back), (backwards, series) = ctx.saved_tensors, ctx.given
+            rows, their_grads = grad.new_empty(2, 2, len(series.nodes[1]), grad.numel()).unbind()  # of both ways
+            terms = _terms(grad, backwards, series)
+            of_masked = (series.end[1] @ terms).view_as(grad)
+            torch.mm(series.nodes[-1], back, out=rows[0])
+            torch.mm(series.back[-1], terms, out=their_grads[0])
+            terms = _terms(of_masked * mask, backwards, series)
+            torch.mm(series.nodes[1], there, out=rows[1])
+            torch.mm(series.back[1], terms, out=their_grads[1])
             D = grad.shape[1]
-            found = series.back[sign] @ _terms(grad, backwards, series)
-            grad_skew = None
-            if ctx.needs_input_grad[1]:
-                grad_skew = (series.nodes[sign] @ terms).view(-1, D).T @ found[1:].view(-1, D)
-            return found[0].view_as(grad), grad_skew, None, None, None
+            of_x = (series.end[-1] @ terms).view_as(grad) if ctx.needs_input_grad[0] else None
+            of_mask = (of_masked * turned).sum(dim=0) if ctx.needs_input_grad[1] else None
+            of_skew = rows.view(-1, D).T @ their_grads.view(-1, D) if ctx.needs_input_grad[2] else None
+            return of_x, of_mask, of_skew, None, None
 
-    return ExpmAction
+    return Masked
 
 
 @functools.cache
-def _skew():
-    class Skew(torch.autograd.Function):
+def _kept_skew():
+    class KeptSkew(torch.autograd.Function):
         @staticmethod
-        def forward(_, lower):
-            kept = lower.tril(-1)
-            other = kept.T.contiguous()  # to read a matrix across takes longer than to turn it over first
-            return torch.sub(kept, other, out=other)
+        def forward(_, skew):
+            return skew.view_as(skew)
 
         @staticmethod
         def backward(_, grad):
-            return grad.T.contiguous().neg_().add_(grad).tril_(-1)
+            other = grad.T.contiguous()  # to read a matrix across takes longer than to turn it over first
+            return torch.sub(grad, other, out=other)
 
-    return Skew
+    return KeptSkew

@@ -27,10 +27,11 @@ from pathlib import Path
 import toy_saes
 from attention import behind
 from autoencoder import SparseAutoencoder
+from bars import bar
 from blocks import run_block
 from data.ravel_data_prep import ATTRIBUTES, EXAMPLES, City, Prompts, build_prompts, read_cities
 from formats import hook_point
-from imports import UserError, functional, tokenizers, torch, tqdm, transformers
+from imports import UserError, functional, tokenizers, torch, transformers
 from loading import quiet
 from saes import RELEASES, locate, save_sae
 
@@ -152,7 +153,7 @@ def train_model(recipe: Recipe, prompts: Prompts, tokenizer, progress: bool = Tr
         return torch.randint(high, (size,), generator=generator)
 
     swaps = (*ATTRIBUTES, "whole") if recipe.plant != "none" else ("whole",)
-    for _ in tqdm.trange(recipe.steps, desc="toy: model", disable=not progress, leave=False):
+    for _ in bar(range(recipe.steps), desc="toy: model", disable=not progress):
         rows = draw(2 * n)
         sequence = torch.cat([tokens[rows], labels[rows, None]], dim=1)
         base, source, asked = draw(n), draw(n), draw(2)
@@ -210,9 +211,9 @@ def train_saes(model, prompts: Prompts, seed: int, progress: bool = True) -> dic
 
     saes = toy_saes.train_on_vectors(torch.stack([x.flatten(0, 1) for x in residuals]), generator, progress)
     total = toy_saes.MODEL_STEPS * len(layers)
-    with tqdm.tqdm(total=total, desc="toy: SAEs end to end", disable=not progress, leave=False) as bar:
+    with bar(total=total, desc="toy: SAEs end to end", disable=not progress) as done:
         for layer in layers:
-            pair = toy_saes.train_end_to_end(after(layer), residuals[layer], layer, generator, bar)
+            pair = toy_saes.train_end_to_end(after(layer), residuals[layer], layer, generator, done)
             for release, sae in pair.items():
                 saes.setdefault(release, []).append(sae)
     return saes

@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from autoencoder import SparseAutoencoder
-from imports import functional, torch, tqdm
+from bars import bar
+from imports import functional, torch
 
 RATIO = 4  # latents per dimension
 K = 8  # of the TopK SAEs
@@ -65,7 +66,7 @@ def train_on_vectors(x_LND, generator, progress: bool) -> dict[str, list[SparseA
     n_latents = RATIO * x_LND.shape[-1]
     weights = {name: Weights.start(x.mean(1, keepdim=True), n_latents, generator) for name, x in data.items()}
     optimizer = torch.optim.Adam([t for w in weights.values() for t in w.tensors()], lr=LR)
-    for _ in tqdm.trange(VECTOR_STEPS, desc="toy: SAEs on vectors", disable=not progress, leave=False):
+    for _ in bar(range(VECTOR_STEPS), desc="toy: SAEs on vectors", disable=not progress):
         rows = torch.randint(x_LND.shape[1], (VECTORS,), generator=generator)
         loss = 0.0
         for name, w in weights.items():
@@ -95,7 +96,7 @@ def train_on_vectors(x_LND, generator, progress: bool) -> dict[str, list[SparseA
     }
 
 
-def train_end_to_end(after, x_NLD, layer: int, generator, bar) -> dict[str, SparseAutoencoder]:
+def train_end_to_end(after, x_NLD, layer: int, generator, done) -> dict[str, SparseAutoencoder]:
     """The two Apollo kinds at one layer, trained side by side.
 
     after: function of residuals [B, L, d_model] after this block -> (logits [B, L, vocabulary],
@@ -127,5 +128,5 @@ def train_end_to_end(after, x_NLD, layer: int, generator, bar) -> dict[str, Spar
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        bar.update(1)
+        done.update(1)
     return {name: w.sae("apollo", layer, subtract_b_dec=False, centred=True) for name, w in weights.items()}

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -144,7 +145,7 @@ def draw_results(args, collection: Collection, paper: dict) -> None:
     undrawn = not_drawn(inputs)
     if undrawn:
         say(f"not drawn: {'; '.join(undrawn)}")
-    print(f"figures: {args.output} ({', '.join([*(s.name for s in shown), 'title1'])})")
+    announce(args.output, [s.name for s in shown])
     if args.report:
         path = args.output / "report.html"
         page = report.page(collection, grid, mask, shown, args.output, lacking)
@@ -173,7 +174,13 @@ def draw_published(output: Path, paper: dict) -> None:
             drawing = as_published(paper, target)
         save(drawing, output, target)
     draw_banner(output)
-    print(f"figures: {output} ({', '.join([*ATTRIBUTES, 'title1'])})")
+    announce(output, list(ATTRIBUTES))
+
+
+def announce(output: Path, names: list[str]) -> None:
+    """Which figures lie where, the banner with them, in lines of 80 columns."""
+    text = f"figures: {output} ({', '.join([*names, 'title1'])})"
+    print(textwrap.fill(text, 79, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
 
 
 def draw_banner(output: Path) -> None:

@@ -49,8 +49,8 @@ class Bench:
         self.pairs = index_pairs(make_pairs(prompts, "country", "paper", "pairs", 0)["train"], prompts, "country")
         x_RD = harvest.residuals[layer][:, 0]
         self.featurizers = {"neuron": Neuron(subject.d_model), "das": Das(subject.d_model, seed=0)}
-        with torch.no_grad():  # a rotation well away from its start
-            self.featurizers["das"].lower.normal_(0, 0.05, generator=torch.Generator().manual_seed(1))
+        away = torch.randn(subject.d_model, subject.d_model, generator=torch.Generator().manual_seed(1))
+        self.featurizers["das"].move_to(0.05 * away)  # from its start
         for release, width in WIDTHS.items():
             self.featurizers[release] = Sae(random_sae(release, width, x_RD, layer))
         self.engines = {

@@ -13,7 +13,7 @@ in turns; both sides compute the same, and how far they differ is printed.
   activation  of the MLP's numbers, with its slope on the way there (activation.py), against torch's gelu
   head        loss, gradient and likeliest token a part of the vocabulary at a time (head.py),
               against whole logits, cross_entropy and argmax
-  das         x expm(A) for 16 rows and a norm of 2.8 (rotation.py), against torch.matrix_exp
+  das         (x expm(A) * mask) expm(-A) for 16 rows and a norm of 2.8 (rotation.py), against torch.matrix_exp
   bf16        a joint step of four neuron runs at L = 5, in fp32 against --precision bf16
 """
 
@@ -35,7 +35,7 @@ from featurizers import Neuron
 from head import Head
 from imports import functional, torch, transformers
 from products import block_in, packed
-from rotation import expm_action
+from rotation import Turn, kept_skew
 
 B, S, HEADS, WIDTH, D, VOCABULARY = 64, 8, 12, 64, 768, 50_257
 LENGTHS = (51, 53)
@@ -97,9 +97,13 @@ def head():
 
 def das():
     """The gradient of A is what costs, so A is what is differentiated."""
-    lower, x = (randn(D, D) * 0.05).tril(-1), randn(16, D)
-    skew = lower - lower.T
-    return lambda a: expm_action(x, (a - a.T) / 2), lambda a: x @ torch.matrix_exp((a - a.T) / 2), skew
+    lower, x, mask = (randn(D, D) * 0.05).tril(-1), randn(16, D), torch.rand(D)
+
+    def library(skew):
+        rotation = torch.matrix_exp(kept_skew(skew))
+        return (x @ rotation * mask) @ rotation.T
+
+    return lambda skew: Turn(kept_skew(skew)).masked(x, mask), library, lower - lower.T
 
 
 def bf16():

@@ -78,7 +78,7 @@ def featurizers(method: str, x_RD, layer: int, n_layers: int) -> dict:
     for name in ENGINES:
         found[name] = Das(d_model, seed=0)
         generator = torch.Generator().manual_seed(1)
-        found[name].lower.data.normal_(0, SKEW_ENTRY, generator=generator)
+        found[name].move_to(torch.empty(d_model, d_model).normal_(0, SKEW_ENTRY, generator=generator))
     return found
 
 

@@ -15,7 +15,8 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from imports import UserError, torch, tqdm
+from bars import bar
+from imports import UserError, torch
 
 ATTRIBUTES = ("country", "continent")
 
@@ -252,12 +253,12 @@ def known_facts(prompts: Prompts, predict, batch_size: int = 64, progress: bool 
     """
     right = {}
     total = 2 * len(prompts)
-    with tqdm.tqdm(total=total, desc="known facts", unit="prompt", disable=not progress, leave=False) as bar:
+    with bar(total=total, desc="known facts", unit="prompt", disable=not progress) as done:
         for attribute in ATTRIBUTES:
             guesses = []
             for batch in prompts.tokens[attribute].split(batch_size):
                 guesses.append(predict(batch).cpu())
-                bar.update(len(batch))
+                done.update(len(batch))
             right[attribute] = torch.cat(guesses) == prompts.labels[attribute]
     both = right["country"] & right["continent"]
     known = prompts.keep(both.nonzero()[:, 0].tolist())

@@ -57,8 +57,7 @@ def make_featurizer(name: str):
         return Neuron(768)
     if name == "das":
         das = Das(768, seed=0)
-        with torch.no_grad():
-            das.lower += torch.randn(768, 768, generator=generator) * 0.03
+        das.move_to(torch.randn(768, 768, generator=generator) * 0.03)
         return das
     W_dec = torch.randn(1024, 768, generator=generator) / 28
     conventions = {"normalised": True, "k": 32} if name == "openai" else {"centred": True}
