@@ -2,6 +2,7 @@
 
     python benchmarks/memory.py             some minutes; no network, no GPT-2, no published files
     python benchmarks/memory.py --limit 4   exit code 1 if a run takes more than 4 GB
+    python benchmarks/memory.py --layer 1   where more blocks follow, more weights are laid out for oneDNN
 
 Each family's run is `main.py` in a process of its own: GPT-2 small's shape with random
 weights, 40 cities, all 3,200 pairs of target country, mode paper, one layer, one epoch.
@@ -27,18 +28,17 @@ from fixtures import HOME, build_subject, machine, random_sae, write_sae
 
 from imports import sae_lens
 
-LAYER = 5
 SAES = {"bloom": 24_576, "openai": 32_768, "apollo-e2e": 46_080}  # release -> latents
 OWN = "standard"  # the folder of SAELens's
 
 
-def make(folder: Path) -> None:
-    """Write the checkpoint, its cities and one SAE of each family.  Runs in a process of its own.
+def make(folder: Path, layer: int) -> None:
+    """Write the checkpoint, its cities and one SAE of each family for this layer.  Runs in a process of its own.
 
     A child's peak is at least its parent's, so the parent must use no library: it would load it.
     """
     subject, prompts = build_subject()
-    x_RD = subject.harvest(prompts, [LAYER], progress=False).residuals[LAYER][:, 0]
+    x_RD = subject.harvest(prompts, [layer], progress=False).residuals[layer][:, 0]
     subject.model.save_pretrained(folder / "model")
     subject.tokenizer.save_pretrained(folder / "model")
     with open(folder / "cities.csv", "w", encoding="utf-8") as file:
@@ -47,12 +47,12 @@ def make(folder: Path) -> None:
             [("city", "country", "continent"), *((c.name, c.country, c.continent) for c in prompts.cities)]
         )
     for release, n_latents in SAES.items():
-        write_sae(release, folder / "saes", random_sae(release, n_latents, x_RD, LAYER), subject.n_layers)
+        write_sae(release, folder / "saes", random_sae(release, n_latents, x_RD, layer), subject.n_layers)
     if is_installed():
-        sae = random_sae("bloom", SAES["bloom"], x_RD, LAYER)
+        sae = random_sae("bloom", SAES["bloom"], x_RD, layer)
         metadata = sae_lens.saes.sae.SAEMetadata(
             model_name="gpt2-small",
-            hook_name=f"blocks.{LAYER}.hook_resid_post",
+            hook_name=f"blocks.{layer}.hook_resid_post",
             model_from_pretrained_kwargs={"center_writing_weights": True},
         )
         config = sae_lens.StandardSAEConfig(d_in=sae.d_model, d_sae=sae.n_latents, metadata=metadata)
@@ -66,10 +66,10 @@ def is_installed() -> bool:
     return importlib.util.find_spec("sae_lens") is not None
 
 
-def measure(folder: Path, method: str) -> tuple[float, float]:
+def measure(folder: Path, method: str, layer: int) -> tuple[float, float]:
     """(10^9 bytes at the peak, seconds) of one run of main.py as a process."""
     flags = ["--model", "model", "--cities", "cities.csv", "--saes", "saes", "--output", "results", "--unfiltered"]
-    flags += ["--methods", method, "--layers", str(LAYER), "--targets", "country", "--epochs", "1", "--device", "cpu"]
+    flags += ["--methods", method, "--layers", str(layer), "--targets", "country", "--epochs", "1", "--device", "cpu"]
     began = time.perf_counter()
     with open(folder / "log", "w+") as log:
         process = subprocess.Popen([sys.executable, HOME / "main.py", *flags], cwd=folder, stdout=log, stderr=log)
@@ -85,10 +85,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--limit", type=float, metavar="GB", help="exit with 1 if a run takes more")
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="only these rows (all)")
+    parser.add_argument("--layer", type=int, default=5, choices=range(11), metavar="L", help="(5)")
     parser.add_argument("--make", type=Path, metavar="FOLDER", help="only write the files there")
     arguments = parser.parse_args()
     if arguments.make:
-        return make(arguments.make)
+        return make(arguments.make, arguments.layer)
     cases = [("neuron", "neuron", 768), *((release, release, n) for release, n in SAES.items())]
     if is_installed():
         cases.append((f"sae:{OWN}", f"sae:{OWN}", SAES["bloom"]))
@@ -97,12 +98,12 @@ def main() -> None:
         parser.error("no such row; rows are neuron, sae:standard and the releases")
     threads = os.environ.get("OMP_NUM_THREADS", "torch's choice of")
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([sys.executable, __file__, "--make", folder], check=True)
+        subprocess.run([sys.executable, __file__, "--make", folder, "--layer", str(arguments.layer)], check=True)
         print(f"{datetime.date.today()}, {machine()}, {threads} thread(s)\n")
         print("method        latents  peak GB  seconds", flush=True)
         peaks = []
         for name, method, n_latents in cases:
-            peak, seconds = measure(Path(folder), method)
+            peak, seconds = measure(Path(folder), method, arguments.layer)
             peaks.append(peak)
             print(f"{name:<12} {n_latents:8,} {peak:8.2f} {seconds:8.0f}", flush=True)
     if arguments.limit is not None:
