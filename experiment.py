@@ -144,9 +144,10 @@ class Experiment:
             smoothing=0.02,
             leave=True,
         ) as steps:
+            progress = Progress(steps)
             if s.workers > 1:
-                train_in_processes(order, s.workers, steps)
+                train_in_processes(order, s.workers, progress)
                 return
             trainer = Trainer(order)
             for layer in order.layers():
-                trainer.do_layer(layer, Progress(steps))
+                trainer.do_layer(layer, progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -60,7 +61,7 @@ class Progress:
         self.bar = bar
 
     def begin(self, text: str) -> None:
-        self.bar.set_description(text)
+        self.bar.set_description(text, refresh=sys.stderr.isatty())  # in a file it is a line of its own (bars.py)
 
     def is_time(self) -> bool:
         if time.perf_counter() - self.looked < self.PAUSE:
@@ -68,8 +69,11 @@ class Progress:
         self.looked = time.perf_counter()
         return True
 
-    def step(self, runs: int, loss, accuracy) -> None:
+    def advance(self, runs: int) -> None:
         self.bar.update(runs)
+
+    def step(self, runs: int, loss, accuracy) -> None:
+        self.advance(runs)
         if self.is_time():
             self.bar.set_postfix(loss=f"{float(loss):.2f}", acc=f"{float(accuracy):.2f}", refresh=False)
 

@@ -19,7 +19,7 @@ from loading import load_subject
 from trainer import Order, Progress, Trainer
 
 
-def train_in_processes(order: Order, n_workers: int, bar) -> None:
+def train_in_processes(order: Order, n_workers: int, progress: Progress) -> None:
     """Do an order with so many processes.  Raises UserError if one meets an error of the user or is killed."""
     layers = order.layers()
     context = multiprocessing.get_context("spawn")  # a forked process would inherit torch's threads, which it lacks
@@ -38,7 +38,7 @@ def train_in_processes(order: Order, n_workers: int, bar) -> None:
     finally:
         signal.signal(signal.SIGINT, heard)
     try:
-        _serve(lines, layers, bar)
+        _serve(lines, layers, progress)
     finally:
         for worker in workers:
             worker.terminate()
@@ -46,7 +46,7 @@ def train_in_processes(order: Order, n_workers: int, bar) -> None:
             worker.join()
 
 
-def _serve(lines: list[Connection], layers: list[int], bar) -> None:
+def _serve(lines: list[Connection], layers: list[int], progress: Progress) -> None:
     """Hand out layers and show what the workers report, until all have hung up."""
     waiting = iter(layers)
     open_lines, has_layer = set(lines), set()
@@ -73,7 +73,7 @@ def _serve(lines: list[Connection], layers: list[int], bar) -> None:
                     has_layer.add(line)
                 line.send(layer)
             else:
-                getattr(bar, kind)(*content)
+                getattr(progress, kind)(*content)
 
 
 # ---------------------------------------------------------------- in a worker
@@ -87,7 +87,7 @@ class _Reports(Progress):
         self.runs = 0
 
     def begin(self, text: str) -> None:
-        self.line.send(("set_description", text))
+        self.line.send(("begin", text))
 
     def step(self, runs: int, loss, accuracy) -> None:
         self.runs += runs
@@ -95,7 +95,7 @@ class _Reports(Progress):
             self.flush()
 
     def flush(self) -> None:
-        self.line.send(("update", self.runs))
+        self.line.send(("advance", self.runs))
         self.runs = 0
 
 
