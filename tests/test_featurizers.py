@@ -44,7 +44,7 @@ def theirs(x, mask, A):
 
 @pytest.mark.parametrize("norm", [*NORMS, 60.0])
 def test_masked_is_what_the_matrix_exponential_says(norm):
-    """In float64 series and integral are cut below what can be seen: at worst 2e-12 of 1 to 10, at norm 60."""
+    """In float64 series and integral are cut below what can be seen: at worst 1.5e-12 off, A's gradient at norm 1."""
     for seed in range(10):
         A = skew_of_norm(norm, 24, seed).requires_grad_(True)
         x = randn(7, 24, seed=seed + 100, dtype=torch.float64).requires_grad_(True)
@@ -63,7 +63,7 @@ def test_masked_is_what_the_matrix_exponential_says(norm):
 @pytest.mark.parametrize("width", [64, 520])  # the latter is large enough for oneDNN's layout (products.py)
 @pytest.mark.parametrize("norm", NORMS)
 def test_masked_in_fp32_is_as_good_as_fp32_gets(norm, width):
-    """In values, and the skew part of A's gradient, relative to its largest: at worst 6e-6 off."""
+    """In values, and the skew part of A's gradient, relative to its largest: at worst 4e-6 off."""
     for seed in range(5):
         A, x = skew_of_norm(norm, width, seed), randn(16, width, seed=seed + 100, dtype=torch.float64)
         mask = torch.rand(width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
