@@ -39,12 +39,13 @@ def ours(x, mask, A):
 
 
 def theirs(x, mask, A):
-    return (x @ torch.matrix_exp(A) * mask) @ torch.matrix_exp(-A)
+    rotation = torch.matrix_exp(A)
+    return (x @ rotation * mask) @ rotation.T
 
 
 @pytest.mark.parametrize("norm", [*NORMS, 60.0])
 def test_masked_is_what_the_matrix_exponential_says(norm):
-    """In float64 series and integral are cut below what can be seen: at worst 1.5e-12 off, A's gradient at norm 1."""
+    """In float64 series and integral are cut below what can be seen: at worst 2.5e-12 off, A's gradient at norm 1e-4."""
     for seed in range(10):
         A = skew_of_norm(norm, 24, seed).requires_grad_(True)
         x = randn(7, 24, seed=seed + 100, dtype=torch.float64).requires_grad_(True)
