@@ -45,7 +45,7 @@ def theirs(x, mask, A):
 
 @pytest.mark.parametrize("norm", [*NORMS, 60.0])
 def test_masked_is_what_the_matrix_exponential_says(norm):
-    """In float64 series and integral are cut below what can be seen: at worst 2.5e-12 off, A's gradient at norm 1e-4."""
+    """In float64 series and integral are cut below what can be seen: at worst 2.5e-12 off, the gradient of A."""
     for seed in range(10):
         A = skew_of_norm(norm, 24, seed).requires_grad_(True)
         x = randn(7, 24, seed=seed + 100, dtype=torch.float64).requires_grad_(True)
