@@ -33,3 +33,8 @@ def bar(iterable=None, **about):
         every = {"mininterval": PAUSE, "maxinterval": PAUSE, "delay": 0 if about["leave"] else PAUSE}
         about = {"file": Lines(sys.stderr), "ncols": 79, "ascii": True, **about, **every}
     return tqdm.tqdm(iterable, **about)
+
+
+def describe(shown, text: str) -> None:
+    """Say what a bar is at; in a file that waits for its next line."""
+    shown.set_description(text, refresh=sys.stderr.isatty())

@@ -84,8 +84,9 @@ class Das(Neuron):
 
     def move_to(self, lower_DD):
         """Let A be the skew matrix with this lower triangle, whatever stands on its diagonal and above."""
+        kept = lower_DD.tril(-1)
         with torch.no_grad():
-            self.A.copy_(lower_DD.tril(-1) - lower_DD.tril(-1).T)
+            self.A.copy_(kept - kept.T)
 
     def rotation(self):
         """R [d_model, n_features]."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import wandb_log
+from bars import describe
 from data.intervention_data import PARTS, PairBatch
 from engines import ENGINES, FastEngine, NnsightEngine
 from featurizers import Das, Ingredients, method_named
@@ -61,7 +61,7 @@ class Progress:
         self.bar = bar
 
     def begin(self, text: str) -> None:
-        self.bar.set_description(text, refresh=sys.stderr.isatty())  # in a file it is a line of its own (bars.py)
+        describe(self.bar, text)
 
     def is_time(self) -> bool:
         if time.perf_counter() - self.looked < self.PAUSE:
