@@ -11,14 +11,9 @@ from __future__ import annotations
 
 import sys
 
-import command
-from experiment import Experiment
-from featurizers import METHODS
-from imports import UserError
-from inputs import depth, methods_at, saes_of, set_up
-from results import Run, Store, shortened, summary, table
-from saes import locate
-from settings import Settings, read_settings
+from common import command
+from featurizers.methods import METHODS
+from grid.settings import Settings, read_settings
 
 TOY_NOTE = """
 This is the toy world: that das beats neurons and neurons beat SAEs at layer 2
@@ -28,6 +23,15 @@ models."""
 
 def run_grid(settings: Settings) -> None:
     """Do what the command line asks for.  Raises UserError."""
+    from grid.devices import settle  # not above: commands read their flags before they import torch
+    from grid.experiment import Experiment
+    from grid.inputs import set_up
+    from grid.layers import depth
+    from grid.plan import plan, print_plan
+    from grid.store import Store
+    from grid.table import summary, table
+
+    settle(settings)
     n_layers = depth(settings)
     runs = plan(settings, n_layers)
     store = Store(settings.output, settings.model)
@@ -47,47 +51,6 @@ def run_grid(settings: Settings) -> None:
     print(f"\nresults: {store.root}")
     if settings.wandb:
         print(f"wandb: {settings.output / 'wandb'} (offline runs are sent by: wandb sync FOLDER)")
-
-
-# ---------------------------------------------------------------- the plan
-
-
-def plan(settings: Settings, n_layers: int) -> list[Run]:
-    """All cells of the grid, layer by layer.  Raises UserError as `methods_at` does, or if there are none."""
-    runs = [
-        Run(target, method, layer, seed)
-        for layer, methods in methods_at(settings, n_layers).items()
-        for target in settings.targets
-        for seed in settings.seeds
-        for method in methods
-    ]
-    if not runs:
-        raise UserError("the grid is empty: no method asked for has an SAE at these layers; see --dry-run")
-    return runs
-
-
-def print_plan(runs: list[Run], store: Store, settings: Settings, n_layers: int) -> None:
-    done = sum(store.is_done(run) for run in runs)
-    for target in dict.fromkeys(run.target for run in runs):
-        print(f"{target}:")
-        for method in dict.fromkeys(run.method for run in runs):
-            cells = [run for run in runs if (run.target, run.method) == (target, method)]
-            if cells:
-                layers, seeds = ({getattr(run, key) for run in cells} for key in ("layer", "seed"))
-                print(f"  {shortened(method, 14):<14} layers {_ranges(layers):<20} seeds {_ranges(seeds)}")
-    needed = saes_of(runs)
-    lacking = [1 for release, layer in needed if not locate(release, settings.saes, layer, n_layers).exists()]
-    if lacking and settings.model != "toy":  # the toy world's are built on first use
-        print(f"{len(lacking)} of {len(needed)} SAEs are missing in {settings.saes}")
-    print(f"{len(runs)} runs, {done} done, {len(runs) - done} to do; results:\n{store.root}")
-
-
-def _ranges(numbers: set[int]) -> str:
-    """{0, 1, 2, 5} -> '0-2 5'."""
-    ordered = sorted(numbers)
-    starts = [n for n in ordered if n - 1 not in numbers]
-    ends = [n for n in ordered if n + 1 not in numbers]
-    return " ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -23,13 +23,14 @@ import functools
 import hashlib
 from dataclasses import dataclass, field
 
-from attention import Group, Prefix, Standing, behind, grouped, merged
-from bars import bar
-from blocks import Others, first_block, keys_and_values, last_block, only_block, others_of, run_block
+from common.errors import UserError
+from common.progress import bar
 from data.ravel_data_prep import ATTRIBUTES, Prompts
-from head import Head
-from imports import UserError, nnsight, torch, transformers
-from products import Plain, block_in
+from decoder.attention import Group, Prefix, Standing, behind, grouped, merged
+from decoder.blocks import Others, first_block, keys_and_values, last_block, only_block, others_of, run_block
+from decoder.head import Head
+from decoder.products import Plain, block_in
+from imports import nnsight, torch, transformers
 
 
 def require_plain_gpt2(config, name: str) -> None:

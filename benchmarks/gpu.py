@@ -21,17 +21,21 @@ import statistics
 import sys
 import time
 
-from fixtures import build_subject, machine, random_sae
-from grid import BATCH_SIZE, RUNS, STEPS, WIDTHS, hours_of
+from fixtures import build_subject, random_sae
+from machine import machine
 
+from benchmarks.grid import BATCH_SIZE, RUNS, STEPS, WIDTHS, hours_of
 from data.intervention_data import index_pairs, make_pairs
 from data.ravel_data_prep import Prompts
-from engines import FastEngine
-from featurizers import Das, Neuron, Sae
+from featurizers.das import Das
+from featurizers.neuron import Neuron
+from featurizers.sae import Sae
 from imports import torch, transformers
+from masks.engines import FastEngine
+from masks.names import PRECISIONS
+from masks.stepping import ROOM, GraphedSteps, Steps
+from masks.training import Job, Plan, Schedule, in_precision, starting_point, train
 from models import Harvest, Subject
-from stepping import ROOM, GraphedSteps, Steps
-from training import PRECISIONS, Job, Plan, Schedule, in_precision, starting_point, train
 
 
 def make_job(subject: Subject, prompts: Prompts, harvest: Harvest, layer: int, name: str, seed: int) -> Job:

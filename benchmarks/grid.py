@@ -24,14 +24,17 @@ import multiprocessing
 import statistics
 import time
 
-from fixtures import N_CITIES, build_subject, machine, random_sae
+from fixtures import N_CITIES, build_subject, random_sae
+from machine import machine
 
 from data.intervention_data import index_pairs, make_pairs
-from engines import ENGINES
-from featurizers import Das, Neuron, Sae
+from decoder.products import form_for
+from featurizers.das import Das
+from featurizers.neuron import Neuron
+from featurizers.sae import Sae
 from imports import torch, transformers
-from products import form_for
-from training import Job, Schedule, train
+from masks.engines import ENGINES
+from masks.training import Job, Schedule, train
 
 BATCH_SIZE = 16
 RUNS = ("neuron", "das", "openai", "bloom")

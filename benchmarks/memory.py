@@ -24,9 +24,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from fixtures import HOME, build_subject, machine, random_sae, write_sae
-
-from imports import sae_lens
+from machine import HOME, machine
 
 SAES = {"bloom": 24_576, "openai": 32_768, "apollo-e2e": 46_080}  # release -> latents
 OWN = "standard"  # the folder of SAELens's
@@ -37,6 +35,8 @@ def make(folder: Path, layer: int) -> None:
 
     A child's peak is at least its parent's, so the parent must use no library: it would load it.
     """
+    from fixtures import build_subject, random_sae, write_sae
+
     subject, prompts = build_subject()
     x_RD = subject.harvest(prompts, [layer], progress=False).residuals[layer][:, 0]
     subject.model.save_pretrained(folder / "model")
@@ -49,6 +49,8 @@ def make(folder: Path, layer: int) -> None:
     for release, n_latents in SAES.items():
         write_sae(release, folder / "saes", random_sae(release, n_latents, x_RD, layer), subject.n_layers)
     if is_installed():
+        from imports import sae_lens
+
         sae = random_sae("bloom", SAES["bloom"], x_RD, layer)
         metadata = sae_lens.saes.sae.SAEMetadata(
             model_name="gpt2-small",

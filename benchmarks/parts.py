@@ -25,17 +25,18 @@ import statistics
 import time
 from types import SimpleNamespace
 
-from fixtures import build_subject, machine
+from fixtures import build_subject
+from machine import machine
 
-from activation import gelu
-from attention import attend, grouped
 from data.intervention_data import index_pairs, make_pairs
-from engines import FastEngine
-from featurizers import Neuron
-from head import Head
+from decoder.activation import gelu
+from decoder.attention import attend, grouped
+from decoder.head import Head
+from decoder.products import block_in, packed
+from featurizers.neuron import Neuron
+from featurizers.rotation import Turn, kept_skew
 from imports import functional, torch, transformers
-from products import block_in, packed
-from rotation import Turn, kept_skew
+from masks.engines import FastEngine
 
 B, S, HEADS, WIDTH, D, VOCABULARY = 64, 8, 12, 64, 768, 50_257
 LENGTHS = (51, 53)

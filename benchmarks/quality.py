@@ -11,7 +11,7 @@ plain: for each SAE a forward pass of all prompts with it spliced in at the city
 position and one with it at all positions, by a forward hook; per layer likewise two with
 zeros; once the model as it is.  The logits of the last position only, which is the plain
 way's due.  Its SAE reads every vector of every prompt.
-fast: what eval_sae.py does (quality.py), the harvest included.
+fast: what eval_sae.py does (quality/metrics.py), the harvest included.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ import datetime
 import sys
 import time
 
-from fixtures import N_CITIES, build_subject, machine, random_sae
+from fixtures import N_CITIES, build_subject, random_sae
+from machine import machine
 
-from autoencoder import SparseAutoencoder
-from command import peak_gb
+from common.command import peak_gb
 from data.ravel_data_prep import ATTRIBUTES, Prompts
 from imports import torch, transformers
 from models import Subject
-from quality import PLACES, LayerQuality, answers, ce_loss_score, own_logits, reconstruction
+from quality.metrics import LayerQuality, answers, ce_loss_score, own_logits, reconstruction
+from quality.names import PLACES
+from saes.autoencoder import SparseAutoencoder
 
 WIDTHS = {"openai": 32_768, "bloom": 24_576}
 

@@ -21,19 +21,23 @@ import tempfile
 import time
 from dataclasses import dataclass
 
-from fixtures import build_subject, machine, random_sae, write_sae
+from fixtures import build_subject, random_sae, write_sae
+from machine import machine
 
-from command import peak_gb
+from common.command import peak_gb
 from data.intervention_data import PairBatch, index_pairs, make_pairs
 from data.ravel_data_prep import Prompts
-from engines import ENGINES
-from featurizers import Das, Neuron, Sae
+from featurizers.das import Das
+from featurizers.neuron import Neuron
+from featurizers.sae import Sae
 from imports import torch, transformers
+from masks.engines import ENGINES
+from masks.scores import soft_mask
+from masks.stepping import Steps
+from masks.training import Job, Plan
 from models import Harvest, Subject
-from saes import load_sae, release_named
-from scores import soft_mask
-from stepping import Steps
-from training import Job, Plan
+from saes.loading import load_sae
+from saes.places import release_named
 
 BATCH_SIZE = 16
 LEARNING_RATE = 1e-3

@@ -18,19 +18,12 @@ import json
 import random
 from dataclasses import dataclass
 
-from data.ravel_data_prep import Prompts, other
-from imports import UserError, torch
-
-MODES = ("paper", "strict")
-SPLITS = ("pairs", "cities")
-KINDS = ("cause", "isolation")
-PARTS = {"train": 0.7, "validation": 0.1, "test": 0.2}
+from common.errors import UserError
+from data.names import KINDS, PARTS, other
+from data.ravel_data_prep import Prompts
+from imports import torch
 
 Pair = tuple[str, str, str]  # base city, source city, kind
-
-
-def default_split(mode: str) -> str:
-    return "cities" if mode == "strict" else "pairs"
 
 
 def make_pairs(

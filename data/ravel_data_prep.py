@@ -15,10 +15,10 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bars import bar
-from imports import UserError, torch
-
-ATTRIBUTES = ("country", "continent")
+from common.errors import UserError
+from common.progress import bar
+from data.names import ATTRIBUTES
+from imports import torch
 
 # The five solved examples of the paper's prompts (Chaudhary & Geiger 2024).
 EXAMPLES = (
@@ -28,10 +28,6 @@ EXAMPLES = (
     {"city": "Santiago", "country": "Chile", "continent": "South America"},
     {"city": "London", "country": "England", "continent": "Europe"},
 )
-
-# few-shot: the paper's.  bare: the tokenizer's start token and the question alone, for models
-# that were trained on the question itself (the toy world).
-PROMPT_STYLES = ("few-shot", "bare")
 
 
 @dataclass(frozen=True)
@@ -44,11 +40,6 @@ class City:
 
     def value(self, attribute: str) -> str:
         return getattr(self, attribute)
-
-
-def other(attribute: str) -> str:
-    """The attribute that must stay as it is when this one is the target."""
-    return ATTRIBUTES[1 - ATTRIBUTES.index(attribute)]
 
 
 # ---------------------------------------------------------------- facts

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from files import write_atomically
+from common.files import write_atomically
 from imports import figure, lines, matplotlib
 
 # ---------------------------------------------------------------- the look

@@ -13,16 +13,17 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data.ravel_data_prep import ATTRIBUTES
+from common.errors import UserError
+from common.paths import HOME
+from data.names import ATTRIBUTES
 from drawing.shapes import MASKS, QUALITY, QUALITY_ROW, RESULT, THREE, is_share, require
-from featurizers import METHODS
-from imports import UserError
-from results import Run, Store
-from saes import RELEASES
-from settings import DEFAULT_MODEL, HOME
+from featurizers.methods import METHODS
+from grid.settings import DEFAULT_MODEL
+from grid.store import Run, Store
+from quality.names import SCORES_FILE
+from saes.releases import RELEASES
 
 PAPER_RESULTS = HOME / "data" / "paper_results.json"
-QUALITY_FILE = "sae-quality.json"
 
 
 # ---------------------------------------------------------------- reading
@@ -69,7 +70,7 @@ def collect(folder: Path) -> Collection:
     collection.results.sort(
         key=lambda r: (ATTRIBUTES.index(r["target"]), r["layer"], order.index(r["method"]), r["seed"])
     )
-    path = folder / QUALITY_FILE
+    path = folder / SCORES_FILE
     if path.exists():
         collection.quality = _read_quality(path, folder, collection)
     return collection
@@ -150,7 +151,7 @@ def model_folders(root: Path) -> list[Path]:
 
     def holds_results(folder: Path) -> bool:
         runs = (path for target in ATTRIBUTES for path in folder.glob(f"{target}/*/layer*.json"))
-        return next(runs, None) is not None or (folder / QUALITY_FILE).exists()
+        return next(runs, None) is not None or (folder / SCORES_FILE).exists()
 
     return [folder for folder in sorted(root.iterdir()) if folder.is_dir() and holds_results(folder)]
 

@@ -5,7 +5,7 @@ strict, a new split of the cities.  With n >= 2 seeds the interval is that of th
 
     mean +- t(0.975, n - 1) * sd / sqrt(n),        sd with n - 1 in the denominator,
 
-and with one seed the bootstrap over cities that main.py saved (training.city_interval).
+and with one seed the bootstrap over cities that main.py saved (masks.scores.city_interval).
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from data.ravel_data_prep import ATTRIBUTES
-from featurizers import METHODS
-
-BASELINES = ("none", "full")  # they stand beside every score, run or not
+from data.names import ATTRIBUTES
+from featurizers.methods import BASELINES, METHODS
 
 
 @dataclass(frozen=True)

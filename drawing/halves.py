@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 from drawing.canvas import FAINT, PAPER, STYLES, Drawing, Sheet, handle
-from drawing.estimates import BASELINES, Grid
+from drawing.estimates import Grid
 from drawing.scores import MASK_WORDS, T_INTERVAL, describe
+from featurizers.methods import BASELINES
 from imports import lines
 
 IN_WORDS = {"color": FAINT, "size": 8.5, "ha": "center", "va": "center", "backgroundcolor": PAPER, "zorder": 1.5}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from drawing.canvas import FAINT, STYLES, Drawing, Sheet, handle, integer_ticks, model_name
 from imports import lines, np
-from saes import RELEASES
+from quality.names import PLACES
+from saes.releases import RELEASES
 
-PLACES = {"city": "at the city's position", "all": "at all positions"}
 MEASURES = {
     "squared_error": "squared error",
     "explained_variance": "explained variance",

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from data.ravel_data_prep import ATTRIBUTES
+from common.paths import HOME
+from data.names import ATTRIBUTES
 from drawing.collect import Collection
-from drawing.estimates import BASELINES, Grid
+from drawing.estimates import Grid
 from drawing.report_tables import glance, quality_table, scores, table, text
-from featurizers import METHODS
-from settings import HOME
+from featurizers.methods import BASELINES, METHODS
 
 TOY = (
     "<strong>This is the toy world.</strong> That das beats neurons and neurons beat SAEs at layer 2 is built into it: "

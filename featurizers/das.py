@@ -1,0 +1,66 @@
+"""Features along the axes of a trained rotation."""
+
+from __future__ import annotations
+
+from decoder.products import Layer, form_for
+from featurizers.base import BoundFeaturizer, Featurizer
+from featurizers.rotation import Reach, Turn, kept_skew
+from imports import torch
+
+
+class Das(Featurizer):
+    """Distributed alignment search: features are x @ R with R orthogonal and trained.
+
+    R = R0 expm(A), A skew-symmetric: the map of torch.nn.utils.parametrizations.orthogonal
+    with matrix_exp and its trivialisation at R0 (Lezcano-Casado 2019), whose parameter is
+    the lower triangle of ours, which is all of A and stays skew (`rotation.kept_skew`).  R0
+    is a random orthogonal matrix drawn from the seed, A starts at 0.
+
+    Geiger et al. 2023, "Finding Alignments Between Interpretable Causal Variables
+    and Distributed Neural Representations".
+    """
+
+    def __init__(self, d_model: int, seed: int, device: str = "cpu"):
+        generator = torch.Generator().manual_seed(seed)
+        start = torch.empty(d_model, d_model, dtype=torch.float64)
+        torch.nn.init.orthogonal_(start, generator=generator)
+        self.start = start.float().to(device)  # R0
+        self.A = torch.zeros(d_model, d_model, device=device, requires_grad=True)
+        super().__init__(d_model, (self.A,))
+        self.reach = Reach(device)
+
+    def skew(self) -> torch.Tensor:
+        return kept_skew(self.A)
+
+    def move_to(self, lower_DD: torch.Tensor) -> None:
+        """Let A be the skew matrix with this lower triangle, whatever stands on its diagonal and above."""
+        kept = lower_DD.tril(-1)
+        with torch.no_grad():
+            self.A.copy_(kept - kept.T)
+
+    def rotation(self) -> torch.Tensor:
+        """R [d_model, n_features]."""
+        return self.start @ torch.matrix_exp(self.skew())
+
+    def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        rotation = self.rotation()
+        return x @ rotation, rotation
+
+    def decode(self, features: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
+        return features @ rotation.T
+
+    def freeze(self, x_RD: torch.Tensor) -> BoundFeaturizer:
+        turned = x_RD @ self.start
+        turned_back = Layer(form_for("fp32", x_RD.device.type)(self.start.T.contiguous()), None)
+
+        def patch(base, source, mask):
+            # Only the masked difference is ever rotated, and expm(A) is never formed.
+            masked = Turn(self.skew(), self.reach).masked(turned[source] - turned[base], mask)
+            return x_RD[base] + turned_back(masked)
+
+        return BoundFeaturizer(patch, None)
+
+    def saved(self) -> dict[str, torch.Tensor]:
+        """Tensors beside theta that the features depend on."""
+        with torch.no_grad():  # in float64: the saved rotation is orthogonal to fp32's last digits
+            return {"rotation": (self.start.cpu().double() @ torch.matrix_exp(self.A.cpu().double())).float()}

@@ -1,0 +1,156 @@
+"""Carry out a grid: check everything, then train and test what is not done yet.
+
+Nothing is written before all that can be checked has been: the cities, the model,
+every SAE file, and what is already in the output folder.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from common.errors import UserError
+from common.files import write_json
+from common.progress import bar
+from data.intervention_data import PairBatch, index_pairs, make_pairs, pairs_digest
+from data.names import PARTS
+from featurizers.methods import method_named
+from grid import wandb_log
+from grid.devices import device_name
+from grid.inputs import read_inputs
+from grid.layers import saes_of
+from grid.settings import Settings
+from grid.store import Run, Store, difference, provenance
+from grid.trainer import Order, Progress, Trainer
+from grid.workers import train_in_processes
+
+TRAINING = ("epochs", "batch_size", "lr", "temperature", "precision")
+RESULT_FORMAT = 1  # of the result files; a result of another format is another configuration
+
+
+@dataclass
+class Pairs:
+    """The pairs of one target and seed."""
+
+    names: dict[str, list]
+    parts: dict[str, PairBatch]
+    digest: str
+    file: Path
+
+
+@dataclass
+class Experiment:
+    """A grid on one model: shared inputs, and what is to do."""
+
+    settings: Settings
+    store: Store
+    runs: list[Run]
+    pairs: dict[tuple[str, int], Pairs] = field(default_factory=dict)  # by target and seed
+
+    def execute(self) -> None:
+        s = self.settings
+        self.wandb_mode = wandb_log.mode() if s.wandb else None  # what is wrong with it is told before all else
+        self.inputs = read_inputs(s, saes_of(self.runs))
+        self.subject, self.prompts = self.inputs.subject, self.inputs.prompts
+        for target in s.targets:
+            for seed in s.seeds:
+                self.pairs[target, seed] = self._make_pairs(target, seed)
+        todo = self._todo()
+        self.inputs.check_saes(saes_of(todo))
+        for (target, _), pairs in self.pairs.items():
+            self._require_no_orphans(target, pairs, set(todo))
+        self.store.prepare()
+        write_json(self.store.root / "cities.json", self.inputs.known)
+        for pairs in self.pairs.values():
+            write_json(pairs.file, {part: [list(pair) for pair in pairs.names[part]] for part in PARTS})
+        done = len(self.runs) - len(todo)
+        print(f"{len(self.runs)} runs: {done} done before, {len(todo)} to do", file=sys.stderr)
+        if todo:
+            self._train_all(todo)
+
+    # ------------------------------------------------------------ pairs
+
+    def _make_pairs(self, target: str, seed: int) -> Pairs:
+        s = self.settings
+        names = make_pairs(self.prompts, target, s.mode, s.split, seed, s.max_pairs)
+        parts = {part: index_pairs(names[part], self.prompts, target) for part in PARTS}
+        file = self.store.pairs_path(target, s.mode, s.split, seed)
+        return Pairs(names, parts, pairs_digest(names), file)
+
+    def _require_no_orphans(self, target: str, pairs: Pairs, todo: set[Run]) -> None:
+        """Other results that need the pair file as it is are an error, with --force a warning."""
+        stale = self.store.stale(target, pairs.file.name, pairs.digest, todo)
+        if stale and not self.settings.force:
+            raise UserError(
+                f"{stale[0]} and {len(stale) - 1} more results were made with other pairs (pairs_digest) than this run "
+                f"would write to {pairs.file}; choose another --output, or replace the pairs with --force"
+            )
+        if stale:
+            print(
+                f"warning: {stale[0]} and {len(stale) - 1} more were made with other pairs; redo them", file=sys.stderr
+            )
+
+    # ------------------------------------------------------------ what is done
+
+    def config(self, run: Run) -> dict:
+        """Every setting that decides a run's result; None where it plays no part."""
+        s = self.settings
+        method = method_named(run.method)
+        pairs = self.pairs[run.target, run.seed]
+        is_trained, has_sae = method.fixed_mask is None, method.release is not None
+        return {
+            "format": RESULT_FORMAT,
+            "model": s.model,
+            "model_digest": self.inputs.model_digest,
+            **{key: getattr(run, key) for key in ("target", "method", "layer", "seed")},
+            **{key: getattr(s, key) for key in ("mode", "split", "prompt", "unfiltered", "max_pairs", "engine")},
+            "n_cities": len(self.prompts),
+            "cities_digest": self.prompts.digest(),
+            "pairs_digest": pairs.digest,
+            **{key: getattr(s, key) if is_trained else None for key in TRAINING},
+            **{key: getattr(s, key) if has_sae else None for key in ("raw_residual", "error_term")},
+            "sae_digest": self.inputs.sae_digests.get((method.release, run.layer)),
+        }
+
+    def _todo(self) -> list[Run]:
+        """The runs that are not done.  Raises UserError if one was done with another configuration."""
+        todo = []
+        for run in self.runs:
+            if self.settings.force or not self.store.is_done(run):
+                todo.append(run)
+                continue
+            differs = difference(self.store.read(run)["config"], self.config(run))
+            if differs:
+                raise UserError(
+                    f"{self.store.json_path(run)} was made with another configuration ({differs}); redo it with "
+                    "--force, or keep both with another --output"
+                )
+        return todo
+
+    # ------------------------------------------------------------ training
+
+    def _train_all(self, todo: list[Run]) -> None:
+        s = self.settings
+        order = Order(
+            settings=s,
+            inputs=self.inputs,
+            store=self.store,
+            pairs={key: (pairs.parts, pairs.file.name) for key, pairs in self.pairs.items()},
+            configs={run: self.config(run) for run in todo},
+            provenance=provenance(device_name(s.device)),
+            wandb_mode=self.wandb_mode,
+        )
+        with bar(
+            total=order.steps(todo),
+            bar_format="{desc} {percentage:3.0f}% [{elapsed}<{remaining}{postfix}]",  # fits 80 columns
+            smoothing=0.02,
+            leave=True,
+        ) as steps:
+            progress = Progress(steps)
+            if s.workers > 1:
+                train_in_processes(order, s.workers, progress)
+                return
+            trainer = Trainer(order)
+            for layer in order.layers():
+                trainer.do_layer(layer, progress)

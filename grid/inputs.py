@@ -1,0 +1,134 @@
+"""What the commands work on: the model, the cities it knows, and the SAEs asked for."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import UserError
+from common.progress import bar
+from data.ravel_data_prep import City, Prompts, build_prompts, known_facts, read_cities
+from decoder.loading import load_subject
+from featurizers.methods import METHODS
+from grid.settings import InputSettings
+from imports import torch
+from models import Subject
+from saes.autoencoder import SparseAutoencoder
+from saes.loading import family_named, is_mirror, load_sae
+from saes.names import is_own
+from saes.places import locate, release_named
+from saes.source import find
+from toy import world as toy
+
+
+@dataclass
+class Inputs:
+    """Everything that is read before work begins, and fingerprints of it."""
+
+    settings: InputSettings
+    subject: Subject
+    prompts: Prompts  # of the cities that take part
+    known: dict  # the report on who takes part, and who does not and why
+    sae_paths: dict[tuple[str, int], Path]  # by release and layer
+    sae_digests: dict[tuple[str, int], str]
+    model_digest: str
+
+    def load_sae(self, release: str, layer: int, raw_residual: bool | None = None) -> SparseAutoencoder:
+        """Read and check an SAE.  raw_residual: by default what the command line says.  Raises UserError."""
+        raw = self.settings.raw_residual if raw_residual is None else raw_residual
+        path = self.sae_paths[release, layer]
+        family = release_named(release).family
+        return load_sae(family, path, layer, raw, self.subject.d_model).to(self.settings.device)
+
+    def check_saes(self, needed: list[tuple[str, int]]) -> None:
+        """Read them all once, so that a damaged file is found before anything is written.  Raises UserError.
+
+        Each is let go at once and read again when its turn comes: no more than one is ever held.
+        """
+        for release, layer in bar(needed, desc="check SAEs", unit="file", disable=not needed):
+            self.load_sae(release, layer)
+
+
+def set_up(settings: InputSettings) -> None:
+    """Before the model is read: threads, and the toy world if that is asked for.  Raises UserError."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    if settings.model == "toy":
+        if settings.cities.parent != settings.toy_folder:
+            read_cities(settings.cities)  # an error in it is told before the toy world is built
+        toy.ensure(settings.toy_folder)
+
+
+def read_inputs(settings: InputSettings, needed: list[tuple[str, int]]) -> Inputs:
+    """Read cities, model and the whereabouts of the SAEs needed (release, layer); say who takes part.
+
+    Raises UserError for what is wrong with any of them; nothing is written.
+    """
+    cities = read_cities(settings.cities)
+    subject = load_subject(str(settings.toy_folder or settings.model), settings.device)
+    paths = _locate_saes(settings, needed, subject.n_layers)
+    prompts, known = _known_prompts(settings, subject, cities)
+    print(describe(known, prompts), file=sys.stderr)
+    if len(prompts) < 2:
+        raise UserError(
+            f"{settings.model} knows both facts of {len(prompts)} of the {len(cities)} cities in {settings.cities}, "
+            "pairs need two; use more cities with --cities, or --unfiltered"
+        )
+    digests = {
+        (release, layer): family_named(release_named(release).family).digest(path)
+        for (release, layer), path in paths.items()
+    }
+    return Inputs(settings, subject, prompts, known, paths, digests, subject.digest())
+
+
+def _locate_saes(settings: InputSettings, needed: list[tuple[str, int]], n_layers: int) -> dict[tuple[str, int], Path]:
+    found = {}
+    for release, layer in needed:
+        path = locate(release, settings.saes, layer, n_layers)
+        if not path.exists():
+            rest = " ".join(m for m in METHODS if not METHODS[m].release)
+            raise UserError(
+                f"there is no {release} SAE of layer {layer} at {path}; ./setup.sh {release_named(release).family} "
+                f"downloads GPT-2 small's, --saes names another folder, and --methods {rest} leaves SAEs out"
+            )
+        if is_mirror(release_named(release).family, path):
+            note = f"note: {release} layer {layer} is read from its mirror, {path}, not from Apollo's own run"
+            print(note, file=sys.stderr)
+        found[release, layer] = path
+        for line in find(release).remarks() if is_own(release) else ():
+            print(f"note: {line}", file=sys.stderr)
+    return found
+
+
+def _known_prompts(settings: InputSettings, subject: Subject, cities: list[City]) -> tuple[Prompts, dict]:
+    """The prompts of the cities that take part, and a report on who does not and why."""
+    prompts = build_prompts(cities, subject.tokenizer, settings.prompt)
+    longest = max(tokens.shape[1] for tokens in prompts.tokens.values())
+    if longest > subject.model.config.n_positions:
+        raise UserError(
+            f"{settings.model} reads {subject.model.config.n_positions} tokens, the prompts have {longest}; "
+            "use another model, or --prompt bare"
+        )
+    if settings.unfiltered:
+        known = {
+            "cities": len(cities),
+            **{why: len(names) for why, names in prompts.skipped.items()},
+            "unfiltered": True,
+        }
+    else:
+        prompts, known = known_facts(prompts, lambda tokens: subject.predict(tokens, prompts.suffix))
+    known |= {
+        "labels shared by several values": prompts.collisions(),
+        "names": [city.name for city in prompts.cities],
+        "left out": {why: names for why, names in prompts.skipped.items() if names},
+    }
+    return prompts, known
+
+
+def describe(known: dict, prompts: Prompts) -> str:
+    """One line: how many cities take part, and why others do not."""
+    why = [f"{len(names)} {reason}" for reason, names in known["left out"].items()]
+    shared = [group for groups in known["labels shared by several values"].values() for group in groups]
+    text = f"{len(prompts)} of {known['cities']} cities take part" + (f" (left out: {', '.join(why)})" if why else "")
+    return text + (f"; counted as one answer: {', '.join(shared)}" if shared else "")

@@ -1,0 +1,238 @@
+"""The command lines: every setting, its defaults per model, and its checks; imports nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import UserError
+from common.paths import HOME
+from data.names import ATTRIBUTES, MODES, PROMPT_STYLES, SPLITS, default_split
+from featurizers.methods import METHODS
+from masks.names import ENGINE_NAMES, PRECISIONS
+from saes.names import is_own, normalised
+
+DEFAULT_MODEL = "openai-community/gpt2"
+
+# Settings that depend on the model; a flag given on the command line goes before.
+PROFILES = {
+    "paper": {  # Chaudhary & Geiger 2024
+        "mode": "paper",
+        "epochs": 20,
+        "batch_size": 16,
+        "lr": 1e-3,
+        "temperature": [10.0, 0.1],
+        "max_pairs": None,
+        "prompt": "few-shot",
+        "threads": None,
+        "cities": HOME / "data" / "cities.csv",
+        "saes": HOME / "saved_models" / "saes",
+    },
+    "toy": {
+        "mode": "strict",
+        "epochs": 10,
+        "batch_size": 16,
+        "lr": 3e-3,
+        "temperature": [1.0, 0.1],
+        "max_pairs": 320,
+        "prompt": "bare",
+        "threads": 1,  # its products are too small to share
+        "cities": "cities.csv",  # of the toy world's own folder
+        "saes": "saes",
+    },
+}
+
+
+@dataclass
+class InputSettings:
+    """What every command takes, complete and checked as far as that goes without a model."""
+
+    model: str
+    toy_folder: Path | None  # of a toy world
+    methods: list[str]
+    methods_named: bool  # one by one, not by 'all'
+    layers: list[int] | None  # None: all
+    prompt: str
+    threads: int | None
+    cities: Path
+    saes: Path
+    raw_residual: bool
+    unfiltered: bool
+    device: str  # auto until devices.py has chosen one
+    output: Path
+    force: bool
+    dry_run: bool
+
+
+@dataclass
+class Settings(InputSettings):
+    """The command line of main.py."""
+
+    targets: list[str]
+    seeds: list[int]
+    mode: str
+    split: str
+    epochs: int
+    batch_size: int
+    lr: float
+    temperature: list[float]
+    max_pairs: int | None
+    error_term: bool
+    engine: str
+    precision: str
+    joint: int | None  # None until the device is chosen
+    workers: int
+    wandb: bool
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        unknown = message.partition("unrecognized arguments: ")[2].split()
+        raise UserError(f"{message}{meant(unknown[0], self._option_string_actions) if unknown else ''}; see --help")
+
+
+def meant(word: str, known) -> str:
+    """' (did you mean ..?)', or '' if no known word is near."""
+    near = difflib.get_close_matches(word, known, 1, cutoff=0.7)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+class Options:
+    """The flags of a command: those that every command has, in the groups that --help shows."""
+
+    def __init__(self, description: str, methods: list[str]):
+        p = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+        self.parser = p
+        self.methods = methods
+        p.add_argument("--model", default=DEFAULT_MODEL, help="a hub id, a checkpoint folder, or toy (%(default)s)")
+        self.grid = p.add_argument_group("the grid")
+        self.grid.add_argument(
+            "--methods", nargs="+", default=["all"], help=f"{' '.join(methods)}, or all (all); and sae:FOLDER_OR_HUB_ID"
+        )
+        self.grid.add_argument("--layers", nargs="+", default=["all"], help="numbers, or all (all)")
+        self.how = p.add_argument_group(
+            "the experiment (without a flag: what the model's profile says, paper's / toy's)"
+        )
+        self.add_profiled("--prompt", "five solved examples first, or the question alone", choices=PROMPT_STYLES)
+        self.how.add_argument("--unfiltered", action="store_true", help="take every one-token city, known or not")
+        files = p.add_argument_group("files")
+        files.add_argument(
+            "--cities", type=Path, help="csv of city,country,continent, or RAVEL's json (data/cities.csv)"
+        )
+        files.add_argument("--saes", type=Path, metavar="DIR", help="where SAEs are (saved_models/saes)")
+        files.add_argument("--output", type=Path, metavar="DIR", help="of the results (saved_models/results)")
+        files.add_argument("--force", action="store_true", help="redo what is done")
+        self.running = p.add_argument_group("running")
+        self.running.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+        self.running.add_argument("--threads", type=int, metavar="N", help="CPU threads (torch's choice; toy: 1)")
+        self.running.add_argument("--dry-run", action="store_true", help="print the grid and stop")
+
+    def add_profiled(self, flag: str, text: str, **options) -> None:
+        """A flag whose default depends on the model."""
+        name = flag[2:].replace("-", "_")
+        defaults = [PROFILES[profile].get(name) for profile in ("paper", "toy")]
+        shown = " / ".join(" ".join(map(str, d)) if isinstance(d, list) else str(d or "all") for d in defaults)
+        self.how.add_argument(flag, help=f"{text} ({shown})", **options)
+
+    def read(self, argv: list[str] | None) -> dict:
+        """The command line with its defaults filled in and the common flags checked.  Raises UserError."""
+        args = vars(self.parser.parse_args(argv))
+        model = args["model"]
+        toy_folder = None
+        if model == "toy":
+            toy_folder = HOME / "saved_models" / "toy"
+        elif os.path.isfile(os.path.join(model, "world.json")):  # Path's own raises if a name is too long
+            toy_folder = Path(model)
+        for name, default in PROFILES["toy" if toy_folder else "paper"].items():
+            if name in args and args[name] is None:
+                args[name] = toy_folder / default if toy_folder and name in ("cities", "saes") else default
+        args["toy_folder"] = toy_folder
+        args["output"] = args["output"] or HOME / "saved_models" / "results"
+        args["methods_named"] = "all" not in args["methods"]
+        args["methods"] = self.chosen_methods(args["methods"])
+        args["layers"] = None if args["layers"] == ["all"] else _numbers("layer", args["layers"])
+        for name in ("epochs", "batch_size", "threads", "max_pairs", "joint", "workers"):
+            if args.get(name) is not None and args[name] < 1:
+                raise UserError(f"--{name.replace('_', '-')} is {args[name]}; it must be at least 1")
+        return args
+
+    def chosen_methods(self, given: list[str]) -> list[str]:
+        """The known ones in their order, then users' own SAEs (sae:FOLDER) as given."""
+        own = dict.fromkeys(normalised(name) for name in given if is_own(name))
+        others = [name for name in given if not is_own(name)]
+        return [*_chosen("method", others, self.methods, everything="all"), *own]
+
+
+def parser(description: str) -> Options:
+    """The flags of main.py."""
+    options = Options(description, list(METHODS))
+    options.grid.add_argument("--targets", nargs="+", default=list(ATTRIBUTES), help="country continent (both)")
+    options.grid.add_argument("--seeds", nargs="+", default=["0"], help="numbers (0)")
+    add = options.add_profiled
+    add("--mode", "paper keeps every pair; strict only pairs that differ", choices=MODES)
+    options.how.add_argument(
+        "--split", choices=SPLITS, help="train and test share no pairs, or no cities (pairs / cities)"
+    )
+    add("--epochs", "passes over the training pairs", type=int)
+    add("--batch-size", "pairs in a step", type=int)
+    add("--lr", "Adam's learning rate", type=float)
+    add("--temperature", "of the mask, linear over all steps", type=float, nargs=2, metavar=("START", "END"))
+    add("--max-pairs", "at most so many pairs of a kind in a part", type=int, metavar="N")
+    flag = options.how.add_argument
+    flag("--raw-residual", action="store_true", help="feed SAEs as the original did: no centring")
+    flag("--error-term", action="store_true", help="add an SAE's reconstruction error back")
+    flag = options.running.add_argument
+    flag("--engine", choices=ENGINE_NAMES, default="fast", help="nnsight: the slow, plain way (fast)")
+    flag("--precision", choices=PRECISIONS, default="fp32", help="of the model's products while training (fp32)")
+    flag("--joint", type=int, metavar="N", help="runs of a layer that train in one pass (12; GPT-2 on a CPU: 4)")
+    flag("--workers", type=int, default=1, metavar="N", help="processes that share the layers (1)")
+    flag("--wandb", action="store_true", help="log to Weights & Biases too (offline without an account)")
+    return options
+
+
+def read_settings(argv: list[str] | None = None, description: str = "") -> Settings:
+    """Raises UserError for whatever can be seen to be wrong without loading a model."""
+    args = parser(description).read(argv)
+    args["split"] = args["split"] or default_split(args["mode"])
+    args["targets"] = _chosen("target", args["targets"], list(ATTRIBUTES))
+    args["seeds"] = _numbers("seed", args["seeds"])
+    if not 0 < args["lr"] < float("inf"):
+        raise UserError(f"--lr is {args['lr']}; it must be a positive number, such as 0.001")
+    if not all(0 < t < float("inf") for t in args["temperature"]):
+        raise UserError(f"--temperature is {args['temperature']}; both must be positive, such as 10 0.1")
+    if args["precision"] != "fp32":
+        _require_precision(args["precision"], args["mode"], args["engine"])
+    return Settings(**args)
+
+
+def _require_precision(precision: str, mode: str, engine: str) -> None:
+    """Raises UserError where a precision other than fp32 is not for this mode or engine."""
+    if mode == "paper":
+        raise UserError(f"--precision {precision} is not the paper's; use --mode strict, or leave it at fp32")
+    if engine == "nnsight":
+        raise UserError(f"the nnsight engine, the exact reference, has no --precision {precision}; use --engine fast")
+
+
+def _chosen(kind: str, given: list[str], known: list[str], everything: str | None = None) -> list[str]:
+    if everything in given:
+        return known
+    for name in given:
+        if name not in known:
+            all_known = ", ".join(known) + (", or all" if everything else "")
+            raise UserError(f"unknown {kind} {name!r}{meant(name, known)}; known are {all_known}")
+    return [name for name in known if name in given]
+
+
+def _numbers(kind: str, given: list[str]) -> list[int]:
+    for text in given:
+        if not text.removeprefix("-").isdecimal():
+            extra = ", or all" if kind == "layer" else ""
+            raise UserError(f"{kind} {text!r} is not a number; give numbers{extra}, as in --{kind}s 0 1 2")
+        if kind == "seed" and int(text) < 0:
+            raise UserError(f"seed {text} is negative; seeds are 0, 1, 2, ...")
+        if kind == "seed" and int(text) >= 2**63:
+            raise UserError(f"seed {text} is too large; seeds are 0, 1, 2, ... below 2 to the 63rd")
+    return sorted({int(text) for text in given})

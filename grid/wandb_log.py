@@ -1,0 +1,50 @@
+"""The numbers of a result as a run of Weights & Biases; offline where no account is set up."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from common.errors import UserError
+from data.names import PARTS
+from grid.store import Run
+from masks.names import SCORES
+
+MODES = ("online", "offline", "disabled")
+
+
+def mode() -> str:
+    """WANDB_MODE if it is set, else online with an account and offline without.
+
+    Raises UserError if wandb is not installed or the mode cannot work.
+    """
+    from imports import wandb
+
+    wanted = os.environ.get("WANDB_MODE")
+    if wanted is not None and wanted not in MODES:
+        raise UserError(f"WANDB_MODE is {wanted!r}; set it to one of {', '.join(MODES)}, or leave out --wandb")
+    if wanted in ("offline", "disabled"):
+        return wanted  # no account is needed, so none is looked for
+    has_account = wandb.login(prompt=False)
+    wanted = wanted or ("online" if has_account else "offline")
+    if wanted == "online" and not has_account:
+        raise UserError("WANDB_MODE is online but no account is set up; run wandb login, or set WANDB_MODE=offline")
+    return wanted
+
+
+def log(run: Run, result: dict, output: Path, mode: str) -> None:
+    """One run of the grid as one run there, in this `mode`, its files under OUTPUT/wandb."""
+    from imports import wandb
+
+    settings = wandb.Settings(silent=True)
+    about = {"project": "sae-disentangle", "name": str(run), "group": result["model"], "config": result["config"]}
+    with wandb.init(**about, dir=output, mode=mode, settings=settings) as logged:
+        for row in result["history"]:
+            logged.log({key: row[key] for key in ("loss", "accuracy", "temperature")}, step=row["epoch"])
+        for part in PARTS:
+            for mask in ("soft", "hard"):
+                logged.summary.update({f"{part}/{mask}/{name}": result[part][mask][name] for name in SCORES})
+        for name, scores in result["baselines"].items():
+            if scores:
+                logged.summary.update({f"baseline/{name}/{key}": value for key, value in scores.items()})
+        logged.summary["n_selected"] = result["n_selected"]

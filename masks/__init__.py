@@ -1,0 +1,1 @@
+"""Train masks over features and test them."""

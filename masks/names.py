@@ -1,0 +1,5 @@
+"""Names that the command line, result files and figures share; imports nothing heavy."""
+
+ENGINE_NAMES = ("fast", "nnsight")  # keys of engines.ENGINES
+PRECISIONS = ("fp32", "tf32", "bf16")  # of the products with the model's weights while training
+SCORES = ("cause", "isolation", "disentangle")

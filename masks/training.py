@@ -1,0 +1,187 @@
+"""Train masks on either of two engines that compute the same (engines.py): what each step is given, and the loop."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from dataclasses import dataclass, field
+
+from data.intervention_data import PairBatch
+from decoder.allocation import keep_freed_memory
+from featurizers.das import Das
+from imports import torch
+from masks.engines import FastEngine, NnsightEngine
+from masks.stepping import Steps, steps_on
+
+FIXED_THETA = math.inf  # sigmoid(+-inf / T) is exactly 1 or 0 at every temperature
+
+
+@dataclass
+class Schedule:
+    """How masks are trained."""
+
+    epochs: int
+    batch_size: int
+    lr: float
+    temperature: tuple[float, float]  # start, end; linear over all steps
+    precision: str = "fp32"
+
+    def steps_per_epoch(self, n_pairs: int) -> int:
+        return math.ceil(n_pairs / self.batch_size)
+
+    def temperatures(self, n_steps: int) -> torch.Tensor:
+        """[n_steps]"""
+        start, end = self.temperature
+        return start + (end - start) * torch.arange(n_steps, dtype=torch.float64) / max(1, n_steps - 1)
+
+
+@dataclass
+class Trained:
+    """theta [n_active] and how it came about."""
+
+    theta: torch.Tensor
+    history: list[dict] = field(default_factory=list)
+    seconds: float = 0.0  # its share of the time that all trained beside it took
+
+
+def untrained(engine, fixed_mask: float | None, device: str) -> Trained:
+    """A method without training: its fixed mask, or theta at its start."""
+    theta = torch.zeros(engine.n_active, device=device)
+    if fixed_mask is not None:
+        theta.fill_(FIXED_THETA if fixed_mask else -FIXED_THETA)
+    return Trained(theta)
+
+
+@dataclass
+class Job:
+    """A mask to train: the engine of its featurizer, the rotation trained beside it if any, its pairs, its seed."""
+
+    engine: FastEngine | NnsightEngine
+    rotation: Das | None
+    pairs: PairBatch
+    seed: int
+
+    @property
+    def parameters(self) -> list:
+        return self.rotation.parameters if self.rotation else []
+
+
+@dataclass
+class Plan:
+    """All that the T steps of J runs are given, B rows each, known before the first: a run ends when its own are done.
+
+    A run's pairs are shuffled anew each epoch by its seed; a batch mixes cause and isolation pairs.
+    """
+
+    rows: torch.Tensor  # [T, J, 3, B] int64: prompt rows of base and source, and the label
+    share: torch.Tensor  # [T, J, B]: of a row in its run's mean loss; 0 where a batch is not full
+    temperature: torch.Tensor  # [T, J]
+    n_steps: list[int]  # of each run
+
+    @classmethod
+    def of(cls, jobs: list[Job], schedule: Schedule) -> Plan:
+        n_steps = [schedule.epochs * schedule.steps_per_epoch(len(job.pairs)) for job in jobs]
+        T, J, B = max(n_steps), len(jobs), schedule.batch_size
+        plan = cls(torch.zeros(T, J, 3, B, dtype=torch.long), torch.zeros(T, J, B), torch.ones(T, J), n_steps)
+        for j, (job, n) in enumerate(zip(jobs, n_steps, strict=True)):
+            generator = torch.Generator().manual_seed(job.seed)
+            content = torch.stack([job.pairs.base, job.pairs.source, job.pairs.label])
+            step = 0
+            for _ in range(schedule.epochs):
+                for chosen in torch.randperm(len(job.pairs), generator=generator).split(B):
+                    plan.rows[step, j, :, : len(chosen)] = content[:, chosen]
+                    plan.share[step, j, : len(chosen)] = 1 / len(chosen)
+                    step += 1
+            plan.temperature[:n, j] = schedule.temperatures(n)
+        return plan
+
+    def stretches(self):
+        """(the runs, the plan of their steps) from one run's end to the next: while the same runs train."""
+        begin = 0
+        for end in sorted(set(self.n_steps)):
+            running = [j for j, n in enumerate(self.n_steps) if n >= end]
+            parts = (t[begin:end, running] for t in (self.rows, self.share, self.temperature))
+            yield running, Plan(*parts, [end - begin] * len(running))
+            begin = end
+
+
+def starting_point(jobs: list[Job], lr: float, device: str) -> tuple[list, torch.optim.Optimizer]:
+    """theta of every run, and one Adam for them and the featurizers' parameters."""
+    thetas = [torch.zeros(job.engine.n_active, device=device, requires_grad=True) for job in jobs]
+    parameters = [p for theta, job in zip(thetas, jobs, strict=True) for p in (theta, *job.parameters)]
+    return thetas, torch.optim.Adam(parameters, lr=lr, fused=device != "mps", capturable=device == "cuda")
+
+
+def train(
+    jobs: list[Job], schedule: Schedule, device: str, on_step=lambda **_: None, at_once: int | None = None
+) -> list[Trained]:
+    """Train the masks of several runs at one layer in lockstep, all their rows in one forward pass.
+
+    Adam on theta (and the featurizer's parameters) against cross-entropy over the full
+    vocabulary.  theta starts at 0, the mask is sigmoid(theta / T).  The loss is the sum of
+    the runs' own, and they share no parameter: each trains as it would alone, but for
+    the rounding of products over more rows (tests/masks/test_joint.py).
+    at_once: steps between which nothing is read from the device; by default 1 on a CPU, an epoch elsewhere.
+    on_step(runs=, loss=, accuracy=): called after each of these; the last two are means, as tensors.
+    Raises UserError if a rotation diverges.
+    """
+    began = time.perf_counter()
+    if device == "cpu":
+        keep_freed_memory()
+    thetas, optimizer = starting_point(jobs, schedule.lr, device)
+    plan = Plan.of(jobs, schedule)
+    if at_once is None:
+        at_once = 1 if device == "cpu" or not jobs[0].engine.holds_still else max(plan.n_steps) // schedule.epochs
+    records = [[] for _ in jobs]  # of each run [T, 2]: mean loss and share of right answers of every step
+    with in_precision(schedule.precision):
+        for running, part in plan.stretches():
+            steps = steps_on(
+                device, [jobs[j] for j in running], [thetas[j] for j in running], optimizer, part, schedule.precision
+            )
+            _take(steps, at_once, on_step)
+            for j, record in zip(running, steps.record.unbind(dim=1), strict=True):
+                records[j].append(record)
+    seconds = (time.perf_counter() - began) / len(jobs)
+    return [
+        Trained(theta.detach(), _history(torch.cat(record), len(job.pairs), schedule), seconds)
+        for theta, job, record in zip(thetas, jobs, records, strict=True)
+    ]
+
+
+def _take(steps: Steps, at_once: int, on_step) -> None:
+    """All steps of a stretch, some at a time."""
+    done = 0
+    while done < steps.total:
+        n = 1 if done < steps.warm_up else min(at_once, steps.total - done)
+        steps.advance(n)
+        done += n
+        loss, accuracy = steps.record[done - n : done].mean(dim=(0, 1))
+        on_step(runs=n * len(steps.jobs), loss=loss, accuracy=accuracy)
+
+
+def _history(record, n_pairs: int, schedule: Schedule) -> list[dict]:
+    """A run's record [T, 2] by epoch; every pair counts once in an epoch's means."""
+    per_epoch = schedule.steps_per_epoch(n_pairs)
+    sizes = torch.full((per_epoch, 1), schedule.batch_size, dtype=torch.float64)
+    sizes[-1] = n_pairs - schedule.batch_size * (per_epoch - 1)
+    means = (record.cpu().double().view(schedule.epochs, per_epoch, 2) * sizes).sum(1) / n_pairs
+    temperatures = schedule.temperatures(len(record))[per_epoch - 1 :: per_epoch]
+    return [
+        {"epoch": epoch, "loss": loss, "accuracy": accuracy, "temperature": temperature}
+        for epoch, ((loss, accuracy), temperature) in enumerate(
+            zip(means.tolist(), temperatures.tolist(), strict=True), 1
+        )
+    ]
+
+
+@contextlib.contextmanager
+def in_precision(precision: str):
+    """In tf32: products of fp32 numbers on the tensor cores, whose factors have 10 bits of mantissa."""
+    before = torch.get_float32_matmul_precision()
+    if precision == "tf32":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -1,0 +1,1 @@
+"""How well SAEs reconstruct the experiment's vectors, and what splicing them in costs."""

@@ -1,0 +1,94 @@
+"""Read and write SAEs of every published format as one `SparseAutoencoder`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from common.errors import UserError
+from common.tensors import is_finite
+from imports import torch
+from saes.apollo import Apollo
+from saes.autoencoder import SparseAutoencoder, norm_summary
+from saes.bloom import Bloom
+from saes.family import Family
+from saes.names import is_own
+from saes.openai import OpenAI
+from saes.releases import RELEASES
+from saes.saelens import LibrarySae, SaeLens
+
+FAMILIES = {"openai": OpenAI(), "apollo": Apollo(), "bloom": Bloom()}
+
+
+def family_named(name: str) -> Family | SaeLens:
+    """By a release's `family`.  Raises UserError if there is none of this name."""
+    if is_own(name):
+        return SaeLens(name)
+    if name not in FAMILIES:
+        raise UserError(f"unknown SAE family {name!r}; known are {', '.join(FAMILIES)}, or sae:FOLDER")
+    return FAMILIES[name]
+
+
+def is_mirror(family: str, path: Path) -> bool:
+    """Whether an SAE is a copy in SAELens's layout, not its publisher's own file."""
+    return family == "apollo" and FAMILIES[family].is_mirror(path)
+
+
+def load_sae(
+    family: str, path: str | Path, layer: int | None = None, raw_residual: bool = False, d_model: int | None = None
+) -> SparseAutoencoder | LibrarySae:
+    """Read a published SAE as downloaded, check it, and convert it to fp32.
+
+    family: openai, apollo or bloom, or the name of a release; or sae:FOLDER, whose path is that
+    folder.  path: the file, or (apollo, bloom) its folder.  layer, d_model: which layer and width to expect.
+    raw_residual: do as the original experiment did: no centring, and Apollo's decoder
+    columns as stored.
+
+    Raises UserError if the file is missing, truncated, of another family, layer or
+    width, not finite, or a pickle with more than tensors and plain values.
+    """
+    if family in RELEASES:
+        family = RELEASES[family].family
+    reader = family_named(family)
+    path = Path(path)
+    if not path.exists():
+        raise UserError(
+            f"there is no {family} SAE at {path}; ./setup.sh {family} downloads GPT-2 small's, or name its folder with "
+            "--saes"
+        )
+    sae = reader.read(path, layer, raw_residual)
+    if sae.layer is not None and sae.layer < 0:
+        raise UserError(f"{sae.path} reads the embeddings, before block 0; name an SAE of a block's output")
+    if isinstance(sae, SparseAutoencoder):  # the library has looked at its own
+        _check_weights(sae)
+    if d_model is not None and sae.d_model != d_model:
+        raise UserError(
+            f"{sae.path} reads vectors of width {sae.d_model}, the model's are {d_model} wide; name another with --saes"
+        )
+    return sae
+
+
+def _check_weights(sae: SparseAutoencoder) -> None:
+    """Shapes against each other, values, k; converts to fp32 and records the decoder's norms.  Raises UserError."""
+    n, d = sae.b_enc.numel(), sae.b_dec.numel()
+    shapes = {"W_enc": (d, n), "b_enc": (n,), "W_dec": (n, d), "b_dec": (d,)}
+    for name, shape in shapes.items():
+        weight = getattr(sae, name)
+        is_plain = weight.layout == torch.strided and not weight.is_meta and weight.is_floating_point()
+        if tuple(weight.shape) != shape or not is_plain:
+            raise UserError(
+                f"{sae.path}: {name} has the shape {list(weight.shape)} ({weight.dtype}), expected floating-point "
+                f"numbers of shape {list(shape)} from its biases; the file is damaged or of another format"
+            )
+        weight = weight.float()
+        if not is_finite(weight):
+            raise UserError(f"{sae.path}: {name} holds NaN or infinite values; download it again")
+        setattr(sae, name, weight)
+    if sae.k is not None and sae.k > n:
+        raise UserError(f"{sae.path} is a TopK SAE with k = {sae.k}; k must be a number from 1 to its latents, {n}")
+    if sae.decoder_norms is None:
+        sae.decoder_norms = norm_summary(sae.W_dec.norm(dim=1))
+
+
+def save_sae(family: str, path: str | Path, sae: SparseAutoencoder, n_layers: int) -> None:
+    """Write an SAE in its publisher's own format (for tests and the toy world)."""
+    FAMILIES[family].write(Path(path), sae, n_layers)

@@ -1,0 +1,259 @@
+"""Runs that train together: each as it would alone; and a grid in several processes: the same results."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from helpers_cli import error_line, finish, require_words, start
+from safetensors.torch import load_file
+
+from data.intervention_data import index_pairs, make_pairs
+from data.ravel_data_prep import build_prompts, read_cities
+from decoder.loading import load_subject
+from decoder.products import InBf16
+from featurizers.das import Das
+from featurizers.neuron import Neuron
+from featurizers.sae import Sae
+from main import main
+from masks.engines import ENGINES
+from masks.scores import soft_mask
+from masks.training import Job, Schedule, train
+from saes.loading import load_sae
+from saes.places import locate
+
+LAYER = 2
+SCHEDULE = Schedule(epochs=2, batch_size=16, lr=3e-3, temperature=(1.0, 0.1))
+
+
+@pytest.fixture(scope="module")
+def world(toy_world):
+    subject = load_subject(str(toy_world))
+    prompts = build_prompts(read_cities(toy_world / "cities.csv"), subject.tokenizer, "bare")
+    return subject, prompts, subject.harvest(prompts, [LAYER], progress=False)
+
+
+def make_jobs(world, folder, engine: str = "fast", n_pairs=(150, 150, 150, 70)) -> list[Job]:
+    """neuron, das, openai and bloom: two targets, own seeds, the last with fewer pairs, so that it ends earlier."""
+    subject, prompts, harvest = world
+    featurizers = [Neuron(subject.d_model), Das(subject.d_model, seed=1)]
+    for release in ("openai", "bloom"):
+        path = locate(release, folder / "saes", LAYER, subject.n_layers)
+        featurizers.append(Sae(load_sae(release, path)))
+    jobs = []
+    for seed, (featurizer, n) in enumerate(zip(featurizers, n_pairs, strict=True)):
+        target = ("country", "continent")[seed % 2]
+        names = make_pairs(prompts, target, "strict", "cities", seed, max_pairs=n)["train"]
+        bound = ENGINES[engine](subject, prompts, harvest, LAYER, featurizer)
+        jobs.append(
+            Job(bound, featurizer if featurizer.parameters else None, index_pairs(names, prompts, target), seed)
+        )
+    return jobs
+
+
+def test_a_run_trains_beside_others_as_it_would_alone(world, toy_world):
+    together = train(make_jobs(world, toy_world), SCHEDULE, "cpu")
+    assert [len(its.history) for its in together] == [2, 2, 2, 2]
+    for i, beside in enumerate(together):
+        (alone,) = train([make_jobs(world, toy_world)[i]], SCHEDULE, "cpu")
+        assert alone.theta.abs().max() > 0.01, "something was learned"
+        if i == 1:
+            continue  # das: its first gradients are rounding noise, see below
+        assert (beside.theta - alone.theta).abs().max() < 1e-4
+        for ours, theirs in zip(beside.history, alone.history, strict=True):
+            assert ours == pytest.approx(theirs, abs=1e-4)
+
+
+def test_das_scores_beside_others_as_it_does_alone(world, toy_world):
+    """While the mask is uniform the rotation cancels, and Adam scales up what rounding leaves: compare answers."""
+    answers = []
+    for chosen in (slice(None), slice(1, 2)):
+        jobs = make_jobs(world, toy_world)[chosen]
+        trained = train(jobs, SCHEDULE, "cpu")
+        i = 1 if len(jobs) > 1 else 0
+        with torch.no_grad():
+            logits = jobs[i].engine.logits(jobs[i].pairs, soft_mask(trained[i].theta, 0.1))
+        answers.append(logits.argmax(-1))
+    assert (answers[0] == answers[1]).float().mean() > 0.95
+
+
+def test_training_is_adam_on_each_run_s_own_mean_loss(world, toy_world):
+    """The first run of a joint training, redone with a loop of its own on the plain engine."""
+    jobs = make_jobs(world, toy_world)
+    trained = train(jobs, SCHEDULE, "cpu")
+    job = make_jobs(world, toy_world, engine="nnsight")[0]
+    theta = torch.zeros(64, requires_grad=True)
+    optimizer = torch.optim.Adam([theta], lr=3e-3)
+    generator = torch.Generator().manual_seed(0)
+    pairs, step, wrong = job.pairs, 0, []
+    steps = 2 * -(-len(pairs) // 16)
+    for _ in range(2):
+        losses, hits = [], []
+        for index in torch.randperm(len(pairs), generator=generator).split(16):
+            temperature = 1.0 + (0.1 - 1.0) * step / (steps - 1)
+            logits = job.engine.logits(pairs[index], torch.sigmoid(theta / temperature))
+            each = -logits.log_softmax(-1)[torch.arange(len(index)), pairs.label[index]]
+            optimizer.zero_grad()
+            each.mean().backward()
+            optimizer.step()
+            losses.append(each.detach())
+            hits.append(logits.argmax(-1) == pairs.label[index])
+            step += 1
+        wrong.append((torch.cat(losses).mean().item(), torch.cat(hits).float().mean().item(), temperature))
+    assert (trained[0].theta - theta).abs().max() < 1e-4
+    for entry, (loss, accuracy, temperature) in zip(trained[0].history, wrong, strict=True):
+        assert entry["loss"] == pytest.approx(loss, abs=1e-4)
+        assert entry["accuracy"] == pytest.approx(accuracy, abs=0.01)
+        assert entry["temperature"] == pytest.approx(temperature)
+
+
+def test_training_in_bf16_is_near_and_is_not_fp32(world, toy_world):
+    """Its rounding shows in theta, the direction it goes in is the same; the model itself is left in fp32."""
+    exact = train(make_jobs(world, toy_world), SCHEDULE, "cpu")
+    rounded = train(make_jobs(world, toy_world), replace(SCHEDULE, precision="bf16"), "cpu")
+    for j in (0, 2, 3):  # not das, whose first steps are rounding anyway
+        ours, theirs = rounded[j].theta, exact[j].theta
+        assert not torch.equal(ours, theirs)
+        assert torch.nn.functional.cosine_similarity(ours, theirs, dim=0) > 0.99
+        assert ours.dtype == torch.float32
+    subject, _, harvest = world
+    assert all(weight.dtype == torch.float32 for weight in subject.model.parameters())
+    assert harvest.residuals[LAYER].dtype == torch.float32
+    low = {block.mlp.c_fc.weight.dtype for block in subject.in_form(InBf16).blocks}
+    assert low == {torch.bfloat16}
+
+
+def test_tf32_reads_the_weights_in_fp32(world, toy_world):
+    """What a GPU makes of their products is torch's affair; a CPU has no tf32, and so computes what fp32 does."""
+    before = torch.get_float32_matmul_precision()
+    exact = train(make_jobs(world, toy_world), SCHEDULE, "cpu")
+    found = train(make_jobs(world, toy_world), replace(SCHEDULE, precision="tf32"), "cpu")
+    for ours, theirs in zip(found, exact, strict=True):
+        assert torch.equal(ours.theta, theirs.theta)
+    assert torch.get_float32_matmul_precision() == before
+
+
+def test_masks_trained_in_bf16_are_tested_in_fp32(toy_world, tmp_path):
+    """A recorded score is what fp32 makes of the saved theta."""
+    flags = ("--model", "toy", "--methods", "neuron", "--layers", str(LAYER), "--targets", "country", "--epochs", "1")
+    assert main([*flags, "--precision", "bf16", "--output", str(tmp_path)]) == 0
+    result = json.loads((tmp_path / "toy/country/neuron/layer02-seed0.json").read_text())
+    theta = load_file(tmp_path / "toy/country/neuron/layer02-seed0.safetensors")["theta"]
+    assert result["config"]["precision"] == "bf16"
+    subject = load_subject(str(toy_world))
+    prompts = build_prompts(read_cities(toy_world / "cities.csv"), subject.tokenizer, "bare")
+    names = json.loads((tmp_path / "toy/country" / result["pairs"]).read_text())["test"]
+    pairs = index_pairs(names, prompts, "country")
+    engine = ENGINES["nnsight"](subject, prompts, None, LAYER, Neuron(subject.d_model))
+    with torch.no_grad():
+        hits = engine.logits(pairs, (theta > 0).float()).argmax(-1) == pairs.label
+    for kind, chosen in (("cause", pairs.is_cause), ("isolation", ~pairs.is_cause)):
+        assert result["test"]["hard"][kind] == pytest.approx(hits[chosen].double().mean().item())
+
+
+# ---------------------------------------------------------------- several processes
+
+GRID = ("--model", "toy", "--methods", "neuron", "das", "bloom", "--layers", "1", "2", "4", "--epochs", "2")
+
+
+def tensors_of(folder) -> dict:
+    return {str(p.relative_to(folder)): load_file(p) for p in sorted(folder.rglob("*.safetensors"))}
+
+
+def scores_of(folder) -> dict[str, bytes]:
+    """The json files, less what differs from run to run."""
+    left_out = re.compile(rb'"(seconds|commit)": [^,]*,')
+    return {str(p.relative_to(folder)): left_out.sub(b"", p.read_bytes()) for p in sorted(folder.rglob("*.json"))}
+
+
+@pytest.fixture(scope="module")
+def one_process(toy_world, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("one")
+    assert main([*GRID, "--output", str(folder)]) == 0
+    return folder
+
+
+def require_same(found, wanted) -> None:
+    assert scores_of(found) == scores_of(wanted)
+    ours, theirs = tensors_of(found), tensors_of(wanted)
+    assert ours.keys() == theirs.keys()
+    assert len(ours) == 18
+    for name, tensors in ours.items():
+        for key, tensor in tensors.items():
+            assert torch.equal(tensor, theirs[name][key]), (name, key)
+
+
+def test_workers_write_what_one_process_does(one_process, tmp_path, capsys):
+    """More workers than there are layers are asked for."""
+    assert main([*GRID, "--output", str(tmp_path), "--workers", "4"]) == 0
+    require_same(tmp_path, one_process)
+    out, err = capsys.readouterr()
+    assert "country: toy" in out
+    assert "100%" in err
+
+
+def workers_of(process) -> list[int]:
+    """Of its children those that train."""
+    found = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(pid) for pid in found if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def wait_for_a_result(process, root) -> None:
+    while not list(root.glob("*/*/layer*.json")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+
+
+def are_gone(pids: list[int]) -> bool:
+    for _ in range(300):
+        if not any(os.path.exists(f"/proc/{pid}") for pid in pids):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="finds workers through /proc")
+@pytest.mark.parametrize("what", ["ctrl-C", "a worker is killed", "the parent is killed"])
+def test_an_interruption_of_workers(one_process, tmp_path, what):
+    """Whatever is stopped, nothing runs on, what is finished is whole, and the same command ends as it should."""
+    process = start(*GRID, "--workers", "2", "--output", tmp_path)
+    try:
+        wait_for_a_result(process, tmp_path / "toy")
+        workers = workers_of(process)
+        assert len(workers) == 2
+        if what == "ctrl-C":
+            process.send_signal(signal.SIGINT)
+        elif what == "the parent is killed":
+            process.kill()
+        else:
+            for pid in workers:
+                os.kill(pid, signal.SIGKILL)
+        status, _, err = finish(process)
+    finally:
+        process.kill()
+    assert status == {"ctrl-C": 130, "a worker is killed": 2, "the parent is killed": -signal.SIGKILL}[what], err
+    assert "Traceback" not in err
+    if what == "a worker is killed":
+        require_words(error_line(err), ("a worker was killed", "same command again"))
+    assert are_gone(workers)
+    assert main([*GRID, "--output", str(tmp_path)]) == 0
+    require_same(tmp_path, one_process)
+
+
+def test_an_error_in_a_worker_is_the_command_s_own(toy_world, tmp_path, capsys):
+    flags = ("--model", "toy", "--methods", "das", "--layers", "1", "2", "--lr", "1e6", "--workers", "2")
+    assert main([*flags, "--output", str(tmp_path)]) == 2
+    require_words(error_line(capsys.readouterr().err), ("das diverged", "--lr"))
+
+
+@pytest.mark.parametrize("flag", ["--workers", "--joint"])
+def test_a_bad_number(flag, capsys):
+    assert main(["--model", "toy", flag, "0"]) == 2
+    require_words(error_line(capsys.readouterr().err), (flag, "at least 1"))

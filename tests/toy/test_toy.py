@@ -1,0 +1,198 @@
+"""The toy world's known answers: what each method must score there, hard mask, held-out cities.
+
+The bounds are those the world was designed for; README's section on the toy world
+gives the spread that was measured over mask seeds and world seeds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+
+import pytest
+import torch
+import transformers
+
+import main
+from data.intervention_data import index_pairs, make_pairs
+from data.ravel_data_prep import ATTRIBUTES, build_prompts, known_facts, read_cities
+from decoder.loading import load_subject
+from featurizers.das import Das
+from featurizers.methods import METHODS, Ingredients
+from featurizers.neuron import Neuron
+from featurizers.sae import Sae
+from grid.settings import PROFILES
+from masks.engines import FastEngine
+from masks.scores import evaluate
+from masks.training import Job, Schedule, train, untrained
+from saes.loading import load_sae
+from saes.places import locate
+from saes.releases import RELEASES
+from toy import world as toy
+
+PLANTED = toy.Recipe().planted_layer
+SEEDS = (0, 1, 2)
+
+
+@pytest.fixture(scope="module")
+def scores(toy_world, tmp_path_factory):
+    """{(target, method): [hard test scores, one per seed]} at the planted block, by the command line."""
+    output = tmp_path_factory.mktemp("toy")
+    flags = ["--model", "toy", "--layers", str(PLANTED), "--seeds", *map(str, SEEDS), "--output", str(output)]
+    assert main.main(flags) == 0
+    found = defaultdict(list)
+    for file in sorted(output.glob("toy/*/*/layer*.json")):
+        result = json.loads(file.read_text())
+        found[result["target"], result["method"]].append(result["test"]["hard"] | {"l0": result["l0"]})
+    assert set(found) == {(target, method) for target in ATTRIBUTES for method in METHODS}
+    assert all(len(of_seeds) == len(SEEDS) for of_seeds in found.values())
+    return found
+
+
+class World:
+    """A toy world's inputs, for masks that the command line does not offer."""
+
+    def __init__(self, folder):
+        self.subject = load_subject(str(folder))
+        prompts = build_prompts(read_cities(folder / "cities.csv"), self.subject.tokenizer, "bare")
+        self.prompts, self.report = known_facts(prompts, lambda t: self.subject.predict(t, 8), progress=False)
+        self.harvest = self.subject.harvest(self.prompts, list(range(self.subject.n_layers)), progress=False)
+
+    def pairs(self, target: str, seed: int):
+        parts = make_pairs(self.prompts, target, "strict", "cities", seed, PROFILES["toy"]["max_pairs"])
+        return {part: index_pairs(pairs, self.prompts, target) for part, pairs in parts.items()}
+
+    def hard_score(self, featurizer, target: str, seed: int) -> float:
+        """Train by the toy's own settings at the planted block; disentangle on held-out cities."""
+        profile = PROFILES["toy"]
+        schedule = Schedule(profile["epochs"], profile["batch_size"], profile["lr"], tuple(profile["temperature"]))
+        pairs = self.pairs(target, seed)
+        engine = FastEngine(self.subject, self.prompts, self.harvest, PLANTED, featurizer)
+        rotation = featurizer if isinstance(featurizer, Das) else None
+        (trained,) = train([Job(engine, rotation, pairs["train"], seed)], schedule, "cpu")
+        result = evaluate(engine, trained.theta, pairs["test"], profile["temperature"][1], len(self.prompts))
+        return result["hard"]["disentangle"]
+
+
+@pytest.fixture(scope="module")
+def planted(toy_world):
+    return World(toy_world)
+
+
+def each(scores, method):
+    return [s["disentangle"] for target in ATTRIBUTES for s in scores[target, method]]
+
+
+# ---------------------------------------------------------------- what must come out
+
+
+def test_das_finds_the_planted_subspaces(scores):
+    assert min(each(scores, "das")) >= 0.93
+
+
+def test_neurons_stay_well_below_das(scores):
+    assert all(0.68 <= score <= 0.92 for score in each(scores, "neuron"))
+    for das, neuron in zip(each(scores, "das"), each(scores, "neuron"), strict=True):
+        assert neuron <= das - 0.05
+
+
+@pytest.mark.parametrize("method", list(RELEASES))
+def test_sparse_saes_do_not_disentangle(scores, method):
+    assert all(0 < s["l0"] <= 64 for target in ATTRIBUTES for s in scores[target, method])
+    assert max(each(scores, method)) <= 0.75
+
+
+def test_baselines_are_where_strict_mode_puts_them(scores):
+    for target in ATTRIBUTES:
+        assert all((s["cause"], s["isolation"]) == (0, 1) for s in scores[target, "none"])
+        assert all(s["cause"] >= 0.95 and s["isolation"] <= 0.05 for s in scores[target, "full"])
+
+
+@pytest.mark.parametrize("target", ATTRIBUTES)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_oracle_sae_disentangles(planted, toy_world, target, seed):
+    """An SAE whose latents are the planted axes: what the SAE path can reach when there is something to find."""
+    sae = load_sae("bloom", toy_world / "saes" / "oracle" / f"blocks.{PLANTED + 1}.hook_resid_pre")
+    assert planted.hard_score(Sae(sae), target, seed) >= 0.97
+
+
+@pytest.mark.parametrize("target", ATTRIBUTES)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_neurons_disentangle_where_the_plant_is_in_the_coordinates(neuron_world, target, seed):
+    assert World(neuron_world).hard_score(Neuron(64), target, seed) >= 0.97
+
+
+@pytest.mark.parametrize("target", ATTRIBUTES)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_das_finds_nothing_where_nothing_is_planted(control_world, target, seed):
+    world = World(control_world)
+    das = METHODS["das"].build(Ingredients(world.subject.d_model, seed))
+    assert world.hard_score(das, target, seed) <= 0.70
+
+
+@pytest.mark.parametrize("target", ATTRIBUTES)
+def test_the_fact_is_read_just_after_the_planted_block(planted, target):
+    """Full patch: the source's answer up to the planted block, no longer two blocks on."""
+    test = planted.pairs(target, 0)["test"]
+    cause = []
+    for layer in range(planted.subject.n_layers):
+        engine = FastEngine(planted.subject, planted.prompts, planted.harvest, layer, Neuron(64))
+        theta = untrained(engine, 1.0, "cpu").theta
+        cause.append(evaluate(engine, theta, test, 0.1, len(planted.prompts))["hard"]["cause"])
+    assert min(cause[: PLANTED + 1]) >= 0.95
+    assert max(cause[PLANTED + 2 :]) <= 0.10
+
+
+def test_the_model_knows_every_fact(planted, neuron_world, control_world):
+    for world in (planted, World(neuron_world), World(control_world)):
+        assert world.report["known"] == 120
+
+
+# ---------------------------------------------------------------- the folder
+
+
+def test_the_folder_is_a_hugging_face_checkpoint(toy_world):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(toy_world)
+    ids = tokenizer("<|endoftext|> Bordeaux is a city in the country of")["input_ids"]
+    assert len(ids) == 9
+    model = transformers.AutoModelForCausalLM.from_pretrained(toy_world)
+    with torch.no_grad():
+        answer = model(torch.tensor([ids])).logits[0, -1].argmax()
+    assert tokenizer.decode([int(answer)]).strip() == "France"
+    assert sum(f.stat().st_size for f in toy_world.rglob("*") if f.is_file()) < 10e6
+
+
+def test_saes_of_all_four_kinds_are_read_back_at_every_layer(toy_world):
+    for release, about in RELEASES.items():
+        for layer in range(6):
+            sae = load_sae(about.family, locate(release, toy_world / "saes", layer, 6), layer, d_model=64)
+            assert (sae.n_latents, sae.layer) == (256, layer)
+
+
+def test_the_oracle_sae_reconstructs_exactly(planted, toy_world):
+    sae = load_sae("bloom", toy_world / "saes" / "oracle" / f"blocks.{PLANTED + 1}.hook_resid_pre")
+    x = planted.harvest.residuals[PLANTED]
+    assert (sae.decode(*sae.encode(x)) - x).pow(2).sum(-1).max() < 1e-8
+
+
+def test_a_world_of_the_same_recipe_is_kept_and_another_is_rebuilt(tmp_path, monkeypatch):
+    built = []
+
+    def fake(folder, recipe, saes, progress):
+        built.append(recipe)
+        (folder / "world.json").write_text(json.dumps(toy.dataclasses.asdict(recipe)))
+
+    monkeypatch.setattr(toy, "_build", fake)
+    one, two = toy.Recipe(seed=1), toy.Recipe(seed=2)
+    for recipe in (one, one, two, two):
+        toy.ensure(tmp_path / "w", recipe, progress=False)
+    assert built == [one, two]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".w.lock", "w"]  # nothing half built is left
+
+
+def test_leftovers_of_a_killed_build_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(toy, "_build", lambda folder, *_: (folder / "world.json").write_text("{}"))
+    dead = tmp_path / ".w-building-abc"
+    dead.mkdir()
+    toy.ensure(tmp_path / "w", progress=False)
+    assert not dead.exists()
