@@ -13,15 +13,12 @@ interruption the same command goes on. quality/metrics.py defines the metrics.
 from __future__ import annotations
 
 import sys
+import textwrap
 
 from common import command
+from grid.profiles import notice_of
 from quality.settings import EvalSettings, read_settings
 from quality.table import STYLES
-
-TOY_NOTE = """
-This is the toy world: a small model and small SAEs, trained on the prompts that
-they are scored on. The table checks the machinery; it is no finding about real
-models or published SAEs."""
 
 
 def run(settings: EvalSettings) -> None:
@@ -58,8 +55,9 @@ def score_saes(settings: EvalSettings) -> None:
     score([cell for cell in cells if settings.force or not scores.has(cell)], scores)
     rows = [row for cell in cells for row in scores.rows_of(cell)]
     print(STYLES[settings.style].write(settings.model, len(inputs.prompts), rows))
-    if settings.toy_folder and settings.style == "terminal":
-        print(TOY_NOTE)
+    notice = notice_of(settings.model)
+    if notice and settings.style == "terminal":
+        print("\n" + textwrap.fill(notice, 79))
     print(f"\nscores: {scores.path}", file=sys.stdout if settings.style == "terminal" else sys.stderr)
 
 

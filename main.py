@@ -10,15 +10,12 @@ What is done is skipped; after an interruption the same command goes on.
 from __future__ import annotations
 
 import sys
+import textwrap
 
 from common import command
 from featurizers.methods import METHODS
+from grid.profiles import notice_of
 from grid.settings import Settings, read_settings
-
-TOY_NOTE = """
-This is the toy world: that das beats neurons and neurons beat SAEs at layer 2
-is built into it. The table checks the machinery; it is no finding about real
-models."""
 
 
 def run_grid(settings: Settings) -> None:
@@ -46,8 +43,8 @@ def run_grid(settings: Settings) -> None:
     order = [*METHODS, *(method for method in settings.methods if method not in METHODS)]
     print(table(results, order))
     print(summary(results, order))
-    if settings.toy_folder:
-        print(TOY_NOTE)
+    if notice := notice_of(settings.model):
+        print("\n" + textwrap.fill(notice, 79))
     print(f"\nresults: {store.root}")
     if settings.wandb:
         print(f"wandb: {settings.output / 'wandb'} (offline runs are sent by: wandb sync FOLDER)")

@@ -1,4 +1,4 @@
-"""Load a GPT-2 from a checkpoint folder or the Hugging Face hub, and say in one line why it could not be."""
+"""Load a decoder and its tokenizer from a folder or the Hugging Face hub; one line says why that failed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 from common.errors import UserError
-from imports import hub_logging, huggingface_hub, torch, transformers
-from models import Subject, require_plain_gpt2
+from imports import hub_logging, huggingface_hub, require, torch, transformers
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @contextlib.contextmanager
@@ -53,37 +54,62 @@ def quiet(bars: bool = False):
 
 
 def load_config(name: str):
-    """The configuration of a GPT-2 (n_layer, n_embd, ..).  Raises UserError as `load_subject` does."""
-    with _loading(name):
-        config = transformers.AutoConfig.from_pretrained(name)
-        require_plain_gpt2(config, name)
-        return config
+    """The configuration of a causal decoder's text model (num_hidden_layers, hidden_size, ..).
 
-
-def load_subject(name: str, device: str = "cpu") -> Subject:
-    """Load a GPT-2 in fp32 from a checkpoint folder or the Hugging Face hub.
-
-    Raises UserError if it is not a GPT-2, is incomplete, or cannot be reached.
+    Raises UserError as `load_model` does.
     """
-    config = load_config(name)
     with _loading(name):
-        model, loading = transformers.GPT2LMHeadModel.from_pretrained(
-            name, config=config, dtype=torch.float32, output_loading_info=True
+        config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
+        _require_decoder(config, name)
+        return config.get_text_config()
+
+
+def load_model(name: str, dtype: str = "float32", spread: bool = False):
+    """A decoder and its tokenizer, from a checkpoint folder or the Hugging Face hub.
+
+    dtype: of the weights, a key of DTYPES.  spread: over all GPUs, by the library accelerate.
+    Raises UserError if it is no causal decoder, wants code of its own to be run, is incomplete, or cannot be reached.
+    """
+    if spread:
+        require("accelerate")
+    with _loading(name):
+        config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
+        _require_decoder(config, name)
+        model, report = transformers.AutoModelForCausalLM.from_pretrained(
+            name,
+            dtype=DTYPES[dtype],
+            device_map="auto" if spread else None,
+            output_loading_info=True,
+            trust_remote_code=False,
         )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-    lacking = sorted(set(loading["missing_keys"]) - {"lm_head.weight"})
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    tied = getattr(model, "all_tied_weights_keys", None) or getattr(model, "_tied_weights_keys", None) or ()
+    lacking = sorted(set(report["missing_keys"]) - set(tied))
     if lacking:
         raise UserError(
-            f"{name} lacks weights that a GPT-2 has ({lacking[0]} and {len(lacking) - 1} more); get it anew"
+            f"{name} lacks weights that a {config.model_type} model has ({lacking[0]} and {len(lacking) - 1} more); "
+            "get it anew"
         )
-    if tokenizer.bos_token is None:
-        raise UserError(f"the tokenizer of {name} has no start token; use a GPT-2 tokenizer")
-    if len(tokenizer) > config.vocab_size:
+    n_words = config.get_text_config().vocab_size
+    if len(tokenizer) > n_words:
         raise UserError(
-            f"the tokenizer of {name} has {len(tokenizer)} tokens, the model knows {config.vocab_size}; "
-            "put the model's own tokenizer there"
+            f"the tokenizer of {name} has {len(tokenizer)} tokens, the model knows {n_words}; put the model's own "
+            "tokenizer there"
         )
-    return Subject(model, tokenizer, name, device)
+    return model, tokenizer
+
+
+def _require_decoder(config, name: str) -> None:
+    auto = transformers.models.auto.modeling_auto
+    is_known = type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+    is_encoder = config.model_type in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(
+        config, "is_decoder", False
+    )
+    if not is_known or is_encoder or getattr(config, "is_encoder_decoder", False):
+        raise UserError(
+            f"{name} is a {config.model_type} model and no causal decoder, which this experiment needs; use another "
+            "--model, such as openai-community/gpt2"
+        )
 
 
 def _require_checkpoint_files(folder: Path) -> None:
@@ -98,6 +124,8 @@ def _require_checkpoint_files(folder: Path) -> None:
 
 def _why_not_loaded(name: str, is_folder: bool, error: Exception) -> str:
     reason = " ".join(str(error).split())[:160]
+    if "trust_remote_code" in str(error):
+        return f"{name} wants code of its own to be run, which is not done here; use a model that transformers knows"
     if is_folder:
         return f"cannot load the model in {name}: {reason}; get the folder anew or name another"
     how = "use --model toy (offline), a local checkpoint folder, or try again with a network"

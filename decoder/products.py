@@ -1,69 +1,56 @@
-"""Products with a model's frozen weights, each in the form that a device takes fastest.
+"""Products with frozen weights, each in the form that a device takes fastest.
 
-More than 80 % of a training step are products with weights that never change, once forward
-and once back for the gradient of what came in.  So the weights may be laid out for it
-beforehand: where oneDNN (a part of torch) is given weights in its own layout, torch.addmm, which calls
-MKL, took 1.1 to 1.2 times as long on an AMD processor (benchmarks/parts.py: products, few).
-torch offers that for inference alone, through the operators that its compiler emits; what is
-added here is the way back.
+More than 80 % of a training step are products with weights that never change, once forward and once
+backward.  oneDNN (a part of torch) takes weights that lie in its own layout 1.1 to 1.2 times as fast
+as torch.addmm takes plain ones (AMD processor, few rows; benchmarks/parts.py).  torch offers that for
+inference, through the operators that its compiler emits; what is added here is the backward pass.
 
 A form is made of a weight [K, N] and has two products: `times`, rows [R, K] -> [R, N], and `back`,
-gradients [R, N] -> [R, K], both with fp32 outside.
+gradients [R, N] -> [R, K], both with the dtype of what comes in outside.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
 import platform
-from types import SimpleNamespace
 
-from imports import torch
+from imports import torch, transformers
 
 WORTH_PACKING = 2**18  # entries of a weight: below, calling oneDNN takes longer than it saves
 ROWS = 512  # that a layout is made for; it serves any number of them
 
 
 class Plain:
-    """As torch multiplies."""
+    """As torch multiplies, in the weight's own dtype."""
 
     def __init__(self, weight_KN):
         self.weight = weight_KN
 
     def times(self, x_RK, bias_N=None):
-        return x_RK @ self.weight if bias_N is None else torch.addmm(bias_N, x_RK, self.weight)
-
-    def back(self, grad_RN):
-        return grad_RN @ self.weight.T
-
-    @staticmethod
-    def rounded(x):
-        """What of these numbers a product sees."""
-        return x
-
-
-class InBf16:
-    """Weights and what meets them rounded to bfloat16, sums in fp32 where the device has them."""
-
-    def __init__(self, weight_KN):
-        self.weight = weight_KN.to(torch.bfloat16)
-
-    def times(self, x_RK, bias_N=None):
-        low = x_RK.to(torch.bfloat16)
-        out = low @ self.weight if bias_N is None else torch.addmm(bias_N.to(torch.bfloat16), low, self.weight)
+        x = x_RK.to(self.weight.dtype)
+        out = x @ self.weight if bias_N is None else torch.addmm(bias_N.to(x.dtype), x, self.weight)
         return out.to(x_RK.dtype)
 
     def back(self, grad_RN):
-        return (grad_RN.to(torch.bfloat16) @ self.weight.T).to(grad_RN.dtype)
+        return (grad_RN.to(self.weight.dtype) @ self.weight.T).to(grad_RN.dtype)
 
-    @staticmethod
-    def rounded(x):
-        return x.to(torch.bfloat16).to(x.dtype)
+    def rounded(self, x):
+        """What of these numbers a product sees."""
+        return x.to(self.weight.dtype).to(x.dtype)
+
+
+class InBf16(Plain):
+    """Weights and what meets them rounded to bfloat16, sums in fp32 where the device has them."""
+
+    def __init__(self, weight_KN):
+        super().__init__(weight_KN.to(torch.bfloat16))
 
 
 class Packed(Plain):
     """In oneDNN's layout, one for either direction, each made on first use; the weight itself is kept too.
 
-    A row's result does not depend on how many rows there are, from two on (tests/test_products.py).
+    A row's result does not depend on how many rows there are, from two on (tests/decoder/test_products.py).
     """
 
     def times(self, x_RK, bias_N=None):
@@ -107,56 +94,60 @@ def can_pack() -> bool:
 
 
 def form_for(precision: str, device: str):
-    """What makes the form in which steps of a precision (training.PRECISIONS) multiply; with `Plain` nothing is new.
+    """What makes the form in which steps of a precision (masks/names.py) multiply on a kind of device.
 
-    tf32 is the weights in fp32, of which torch makes what it was told to (`training.in_precision`).
+    tf32 multiplies fp32 weights; torch is told separately (`training.in_precision`).
     """
     if precision == "bf16":
         return InBf16
     return packed if device == "cpu" and can_pack() else Plain
 
 
-# ---------------------------------------------------------------- in a model
+# ---------------------------------------------------------------- in a layer
 
 
-class Layer:
-    """Stands for a model's Conv1D: x @ weight + bias of the last axis, differentiable in x alone."""
+class Product(torch.nn.Module):
+    """Stands for a layer's Linear: x @ weight + bias, differentiable in x alone."""
 
-    def __init__(self, matrix: Plain | InBf16, bias):
-        self.matrix, self.weight, self.bias = matrix, matrix.weight, bias
+    def __init__(self, matrix: Plain, bias_N=None):
+        super().__init__()
+        self.matrix, self.bias_N = matrix, bias_N
 
-    def __call__(self, x):
+    def forward(self, x):
         flat = x.reshape(-1, x.shape[-1])
-        return _product().apply(flat, self.matrix, self.bias).view(*x.shape[:-1], -1)
+        return _Product.apply(flat, self.matrix, self.bias_N).view(*x.shape[:-1], -1)
 
 
-@functools.cache
-def _product():
-    # Defined on first use, as its base class would load torch when this file is imported.
-    class Product(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x_RK, matrix, bias_N):
-            ctx.matrix = matrix
-            return matrix.times(x_RK, bias_N)
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x_RK, matrix: Plain, bias_N):
+        ctx.matrix = matrix
+        return matrix.times(x_RK, bias_N)
 
-        @staticmethod
-        def backward(ctx, grad_RN):
-            return ctx.matrix.back(grad_RN) if ctx.needs_input_grad[0] else None, None, None
-
-    return Product
+    @staticmethod
+    def backward(ctx, grad_RN):
+        return ctx.matrix.back(grad_RN) if ctx.needs_input_grad[0] else None, None, None
 
 
-def block_in(block, form):
-    """A GPT-2 block as blocks.py reads it, its four large products in this form; all else is the block's own."""
+def with_products(layer, form):
+    """The same layer with every linear map in a form; it shares all parameters and settings with the layer.
 
-    def made(layer):
-        matrix = form(layer.weight)
-        return layer if type(matrix) is Plain else Layer(matrix, layer.bias)
+    `Plain`: the layer itself.
+    """
+    if form is Plain:
+        return layer
+    kept = [*layer.parameters(), *layer.buffers(), *(m.config for m in layer.modules() if hasattr(m, "config"))]
+    other = copy.deepcopy(layer, {id(thing): thing for thing in kept})
+    for path, module in list(other.named_modules()):
+        matrix = _matrix(module, form)
+        if matrix is not None and type(matrix) is not Plain:
+            setattr(other.get_submodule(path.rpartition(".")[0]), path.rpartition(".")[2], Product(matrix, module.bias))
+    return other
 
-    attn, mlp = block.attn, block.mlp
-    return SimpleNamespace(
-        ln_1=block.ln_1,
-        attn=SimpleNamespace(c_attn=made(attn.c_attn), c_proj=made(attn.c_proj), num_heads=attn.num_heads),
-        ln_2=block.ln_2,
-        mlp=SimpleNamespace(c_fc=made(mlp.c_fc), c_proj=made(mlp.c_proj), act=mlp.act),
-    )
+
+def _matrix(module, form) -> Plain | None:
+    if type(module) is torch.nn.Linear:
+        return form(module.weight.T)
+    if type(module) is transformers.pytorch_utils.Conv1D:
+        return form(module.weight)
+    return None

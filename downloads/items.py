@@ -29,7 +29,7 @@ from common.progress import say
 from downloads.arguments import N_LAYERS, SOURCES, Wanted
 from downloads.fetching import Item, Manifest, record_of, require_whole
 from downloads.hosts import RemoteFile, at_commit, errors_of, look
-from grid.settings import DEFAULT_MODEL
+from grid.profiles import DEFAULT_MODEL
 from imports import hub_constants, hub_utils, huggingface_hub
 from saes.places import locate
 from saes.releases import RELEASES

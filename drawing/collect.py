@@ -18,7 +18,7 @@ from common.paths import HOME
 from data.names import ATTRIBUTES
 from drawing.shapes import MASKS, QUALITY, QUALITY_ROW, RESULT, THREE, is_share, require
 from featurizers.methods import METHODS
-from grid.settings import DEFAULT_MODEL
+from grid.profiles import DEFAULT_MODEL
 from grid.store import Run, Store
 from quality.names import SCORES_FILE
 from saes.releases import RELEASES

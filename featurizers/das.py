@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decoder.products import Layer, form_for
+from decoder.products import Product, form_for
 from featurizers.base import BoundFeaturizer, Featurizer
 from featurizers.rotation import Reach, Turn, kept_skew
 from imports import torch
@@ -51,7 +51,7 @@ class Das(Featurizer):
 
     def freeze(self, x_RD: torch.Tensor) -> BoundFeaturizer:
         turned = x_RD @ self.start
-        turned_back = Layer(form_for("fp32", x_RD.device.type)(self.start.T.contiguous()), None)
+        turned_back = Product(form_for("fp32", x_RD.device.type)(self.start.T.contiguous()))
 
         def patch(base, source, mask):
             # Only the masked difference is ever rotated, and expm(A) is never formed.

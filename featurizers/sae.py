@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decoder.products import Layer, form_for
+from decoder.products import Product, form_for
 from featurizers.base import BoundFeaturizer, Featurizer
 from imports import torch
 from saes.autoencoder import SparseAutoencoder
@@ -47,7 +47,7 @@ class Sae(Featurizer):
             alive, latents_RF = self._alive_latents(x_RD)
             _, context = self.sae.prepare(x_RD)
             matrix = form_for("fp32", x_RD.device.type)(self.sae.W_dec[alive].contiguous())
-            decode = Layer(matrix, self.sae.b_dec.clone())
+            decode = Product(matrix, self.sae.b_dec.clone())
             errors = x_RD - context.restore(decode(latents_RF)) if self.error_term else None
 
         def patch(base, source, mask):  # refers to no SAE: the whole one can be let go

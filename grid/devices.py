@@ -23,7 +23,7 @@ def settle(settings: Settings) -> None:
     if precision != "fp32" and device == "mps":
         raise UserError(f"--precision {precision} is not supported on mps; use fp32 here")
     if settings.joint is None:  # beyond 64 rows a CPU gains little, and small products want more of them
-        settings.joint = 4 if device == "cpu" and not settings.toy_folder else 12
+        settings.joint = 4 if device == "cpu" and not settings.place.is_toy else 12
 
 
 def device_name(device: str) -> str:

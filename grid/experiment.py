@@ -13,8 +13,8 @@ from pathlib import Path
 from common.errors import UserError
 from common.files import write_json
 from common.progress import bar
-from data.intervention_data import PairBatch, index_pairs, make_pairs, pairs_digest
 from data.names import PARTS
+from data.pairs import PairBatch, batch_of, make_pairs, named, pairs_digest
 from featurizers.methods import method_named
 from grid import wandb_log
 from grid.devices import device_name
@@ -26,7 +26,7 @@ from grid.trainer import Order, Progress, Trainer
 from grid.workers import train_in_processes
 
 TRAINING = ("epochs", "batch_size", "lr", "temperature", "precision")
-RESULT_FORMAT = 1  # of the result files; a result of another format is another configuration
+RESULT_FORMAT = 2  # of the result files; a result of another format is another configuration
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Experiment:
         self.store.prepare()
         write_json(self.store.root / "cities.json", self.inputs.known)
         for pairs in self.pairs.values():
-            write_json(pairs.file, {part: [list(pair) for pair in pairs.names[part]] for part in PARTS})
+            write_json(pairs.file, pairs.names)
         done = len(self.runs) - len(todo)
         print(f"{len(self.runs)} runs: {done} done before, {len(todo)} to do", file=sys.stderr)
         if todo:
@@ -73,8 +73,9 @@ class Experiment:
 
     def _make_pairs(self, target: str, seed: int) -> Pairs:
         s = self.settings
-        names = make_pairs(self.prompts, target, s.mode, s.split, seed, s.max_pairs)
-        parts = {part: index_pairs(names[part], self.prompts, target) for part in PARTS}
+        pairs = make_pairs(self.prompts, target, s.mode, s.split, seed, s.max_pairs)
+        parts = {part: batch_of(pairs[part], self.prompts, target) for part in PARTS}
+        names = named(pairs, self.prompts)
         file = self.store.pairs_path(target, s.mode, s.split, seed)
         return Pairs(names, parts, pairs_digest(names), file)
 
@@ -105,6 +106,8 @@ class Experiment:
             "model_digest": self.inputs.model_digest,
             **{key: getattr(run, key) for key in ("target", "method", "layer", "seed")},
             **{key: getattr(s, key) for key in ("mode", "split", "prompt", "unfiltered", "max_pairs", "engine")},
+            **{key: getattr(s, key) for key in ("one_token", "dtype")},
+            "attention": self.subject.attention,
             "n_cities": len(self.prompts),
             "cities_digest": self.prompts.digest(),
             "pairs_digest": pairs.digest,

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from common.errors import UserError
 from common.progress import bar
-from data.ravel_data_prep import City, Prompts, build_prompts, known_facts, read_cities
-from decoder.loading import load_subject
+from data.facts import City, read_cities
+from data.prompts import Prompts, build_prompts, known_facts
+from decoder.activations import ActivationCache
 from featurizers.methods import METHODS
+from grid.layers import asked_layers
 from grid.settings import InputSettings
 from imports import torch
-from models import Subject
+from models import Subject, load_subject
 from saes.autoencoder import SparseAutoencoder
 from saes.loading import family_named, is_mirror, load_sae
 from saes.names import is_own
@@ -33,6 +35,13 @@ class Inputs:
     sae_paths: dict[tuple[str, int], Path]  # by release and layer
     sae_digests: dict[tuple[str, int], str]
     model_digest: str
+    cache: ActivationCache | None  # of the prompts that take part, at the layers asked for
+
+    def activations(self, layers: list[int], progress: bool = True) -> ActivationCache:
+        """What is frozen of the prompts at these layers; in another process it is computed anew."""
+        if self.cache is None:
+            self.cache = self.subject.harvest(self.prompts, layers, progress=progress)
+        return self.cache
 
     def load_sae(self, release: str, layer: int, raw_residual: bool | None = None) -> SparseAutoencoder:
         """Read and check an SAE.  raw_residual: by default what the command line says.  Raises UserError."""
@@ -55,9 +64,9 @@ def set_up(settings: InputSettings) -> None:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     if settings.model == "toy":
-        if settings.cities.parent != settings.toy_folder:
+        if settings.cities.parent != settings.place.folder:
             read_cities(settings.cities)  # an error in it is told before the toy world is built
-        toy.ensure(settings.toy_folder)
+        toy.ensure(settings.place.folder)
 
 
 def read_inputs(settings: InputSettings, needed: list[tuple[str, int]]) -> Inputs:
@@ -66,9 +75,10 @@ def read_inputs(settings: InputSettings, needed: list[tuple[str, int]]) -> Input
     Raises UserError for what is wrong with any of them; nothing is written.
     """
     cities = read_cities(settings.cities)
-    subject = load_subject(str(settings.toy_folder or settings.model), settings.device)
+    subject = load_subject(settings.place.path, settings.device, settings.dtype, settings.spread)
     paths = _locate_saes(settings, needed, subject.n_layers)
-    prompts, known = _known_prompts(settings, subject, cities)
+    cache, known = _known_prompts(settings, subject, cities)
+    prompts = cache.prompts
     print(describe(known, prompts), file=sys.stderr)
     if len(prompts) < 2:
         raise UserError(
@@ -79,7 +89,7 @@ def read_inputs(settings: InputSettings, needed: list[tuple[str, int]]) -> Input
         (release, layer): family_named(release_named(release).family).digest(path)
         for (release, layer), path in paths.items()
     }
-    return Inputs(settings, subject, prompts, known, paths, digests, subject.digest())
+    return Inputs(settings, subject, prompts, known, paths, digests, subject.digest(), cache)
 
 
 def _locate_saes(settings: InputSettings, needed: list[tuple[str, int]], n_layers: int) -> dict[tuple[str, int], Path]:
@@ -101,15 +111,15 @@ def _locate_saes(settings: InputSettings, needed: list[tuple[str, int]], n_layer
     return found
 
 
-def _known_prompts(settings: InputSettings, subject: Subject, cities: list[City]) -> tuple[Prompts, dict]:
-    """The prompts of the cities that take part, and a report on who does not and why."""
-    prompts = build_prompts(cities, subject.tokenizer, settings.prompt)
-    longest = max(tokens.shape[1] for tokens in prompts.tokens.values())
-    if longest > subject.model.config.n_positions:
+def _known_prompts(settings: InputSettings, subject: Subject, cities: list[City]) -> tuple[ActivationCache, dict]:
+    """The prompts of the cities that take part, run once, and a report on who does not take part and why."""
+    prompts = build_prompts(cities, subject.tokenizer, settings.prompt, settings.one_token)
+    longest, limit = prompts.longest(), subject.structure.n_positions
+    if limit is not None and longest > limit:
         raise UserError(
-            f"{settings.model} reads {subject.model.config.n_positions} tokens, the prompts have {longest}; "
-            "use another model, or --prompt bare"
+            f"{settings.model} reads {limit} tokens, the prompts have {longest}; use another model, or --prompt bare"
         )
+    cache = subject.harvest(prompts, asked_layers(settings, subject.n_layers))
     if settings.unfiltered:
         known = {
             "cities": len(cities),
@@ -117,13 +127,16 @@ def _known_prompts(settings: InputSettings, subject: Subject, cities: list[City]
             "unfiltered": True,
         }
     else:
-        prompts, known = known_facts(prompts, lambda tokens: subject.predict(tokens, prompts.suffix))
+        chosen, known = known_facts(prompts, cache.best_R)
+        cache = cache.keep(chosen)
+        prompts = cache.prompts
     known |= {
         "labels shared by several values": prompts.collisions(),
         "names": [city.name for city in prompts.cities],
+        "tokens": {city.name: prompts.tokens_of(i) for i, city in enumerate(prompts.cities)},
         "left out": {why: names for why, names in prompts.skipped.items() if names},
     }
-    return prompts, known
+    return cache, known
 
 
 def describe(known: dict, prompts: Prompts) -> str:

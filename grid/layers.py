@@ -5,7 +5,8 @@ from __future__ import annotations
 from common.errors import UserError
 from decoder.loading import load_config
 from featurizers.methods import method_named
-from grid.settings import DEFAULT_MODEL, InputSettings
+from grid.profiles import DEFAULT_MODEL
+from grid.settings import InputSettings
 from saes.names import is_own
 from saes.places import locate, release_named
 from saes.source import find, is_trained_on
@@ -20,10 +21,10 @@ def depth(settings: InputSettings) -> int:
         return toy.Recipe().n_layers
     if settings.dry_run and settings.model == DEFAULT_MODEL:
         return GPT2_SMALL_DEPTH
-    return load_config(settings.model).n_layer
+    return load_config(settings.place.path).num_hidden_layers
 
 
-def _asked_layers(settings: InputSettings, n_layers: int) -> list[int]:
+def asked_layers(settings: InputSettings, n_layers: int) -> list[int]:
     """The layers of the command line.  Raises UserError if one does not exist."""
     layers = list(range(n_layers)) if settings.layers is None else settings.layers
     for layer in layers:
@@ -67,7 +68,7 @@ def methods_at(settings: InputSettings, n_layers: int) -> dict[int, list[str]]:
     Raises UserError if a layer does not exist, or if a method and a layer were both
     asked for by name and the family has no SAE there.
     """
-    layers = _asked_layers(settings, n_layers)
+    layers = asked_layers(settings, n_layers)
     layers_with = {method: _layers_of(method, settings, n_layers) for method in settings.methods}
     found: dict[int, list[str]] = {}
     for layer in layers:

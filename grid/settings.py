@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,38 +11,9 @@ from common.errors import UserError
 from common.paths import HOME
 from data.names import ATTRIBUTES, MODES, PROMPT_STYLES, SPLITS, default_split
 from featurizers.methods import METHODS
+from grid.profiles import DEFAULT_MODEL, PROFILES, Place, place_of
 from masks.names import ENGINE_NAMES, PRECISIONS
 from saes.names import is_own, normalised
-
-DEFAULT_MODEL = "openai-community/gpt2"
-
-# Settings that depend on the model; a flag given on the command line goes before.
-PROFILES = {
-    "paper": {  # Chaudhary & Geiger 2024
-        "mode": "paper",
-        "epochs": 20,
-        "batch_size": 16,
-        "lr": 1e-3,
-        "temperature": [10.0, 0.1],
-        "max_pairs": None,
-        "prompt": "few-shot",
-        "threads": None,
-        "cities": HOME / "data" / "cities.csv",
-        "saes": HOME / "saved_models" / "saes",
-    },
-    "toy": {
-        "mode": "strict",
-        "epochs": 10,
-        "batch_size": 16,
-        "lr": 3e-3,
-        "temperature": [1.0, 0.1],
-        "max_pairs": 320,
-        "prompt": "bare",
-        "threads": 1,  # its products are too small to share
-        "cities": "cities.csv",  # of the toy world's own folder
-        "saes": "saes",
-    },
-}
 
 
 @dataclass
@@ -51,11 +21,14 @@ class InputSettings:
     """What every command takes, complete and checked as far as that goes without a model."""
 
     model: str
-    toy_folder: Path | None  # of a toy world
+    place: Place  # where that is
     methods: list[str]
     methods_named: bool  # one by one, not by 'all'
     layers: list[int] | None  # None: all
     prompt: str
+    one_token: bool
+    dtype: str
+    spread: bool
     threads: int | None
     cities: Path
     saes: Path
@@ -107,17 +80,24 @@ class Options:
         p = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
         self.parser = p
         self.methods = methods
-        p.add_argument("--model", default=DEFAULT_MODEL, help="a hub id, a checkpoint folder, or toy (%(default)s)")
+        p.add_argument(
+            "--model", default=DEFAULT_MODEL, help="a hub id, a checkpoint folder, toy or smollm2 (%(default)s)"
+        )
         self.grid = p.add_argument_group("the grid")
         self.grid.add_argument(
             "--methods", nargs="+", default=["all"], help=f"{' '.join(methods)}, or all (all); and sae:FOLDER_OR_HUB_ID"
         )
-        self.grid.add_argument("--layers", nargs="+", default=["all"], help="numbers, or all (all)")
+        self.grid.add_argument("--layers", nargs="+", help="numbers, or all (all; smollm2: 10 18 22)")
         self.how = p.add_argument_group(
-            "the experiment (without a flag: what the model's profile says, paper's / toy's)"
+            "the experiment (without a flag: what the model's profile says: paper's / smollm2's / toy's)"
         )
         self.add_profiled("--prompt", "five solved examples first, or the question alone", choices=PROMPT_STYLES)
-        self.how.add_argument("--unfiltered", action="store_true", help="take every one-token city, known or not")
+        self.how.add_argument("--unfiltered", action="store_true", help="take every city, known or not")
+        self.how.add_argument(
+            "--one-token",
+            action=argparse.BooleanOptionalAction,
+            help="only cities of one token, as in the paper (mode paper: yes, strict: no)",
+        )
         files = p.add_argument_group("files")
         files.add_argument(
             "--cities", type=Path, help="csv of city,country,continent, or RAVEL's json (data/cities.csv)"
@@ -127,29 +107,27 @@ class Options:
         files.add_argument("--force", action="store_true", help="redo what is done")
         self.running = p.add_argument_group("running")
         self.running.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+        self.running.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the weights")
+        self.running.add_argument("--spread", action="store_true", help="spread the model over all GPUs (accelerate)")
         self.running.add_argument("--threads", type=int, metavar="N", help="CPU threads (torch's choice; toy: 1)")
         self.running.add_argument("--dry-run", action="store_true", help="print the grid and stop")
 
     def add_profiled(self, flag: str, text: str, **options) -> None:
         """A flag whose default depends on the model."""
         name = flag[2:].replace("-", "_")
-        defaults = [PROFILES[profile].get(name) for profile in ("paper", "toy")]
+        defaults = [PROFILES[profile].get(name) for profile in PROFILES]
         shown = " / ".join(" ".join(map(str, d)) if isinstance(d, list) else str(d or "all") for d in defaults)
         self.how.add_argument(flag, help=f"{text} ({shown})", **options)
 
     def read(self, argv: list[str] | None) -> dict:
         """The command line with its defaults filled in and the common flags checked.  Raises UserError."""
         args = vars(self.parser.parse_args(argv))
-        model = args["model"]
-        toy_folder = None
-        if model == "toy":
-            toy_folder = HOME / "saved_models" / "toy"
-        elif os.path.isfile(os.path.join(model, "world.json")):  # Path's own raises if a name is too long
-            toy_folder = Path(model)
-        for name, default in PROFILES["toy" if toy_folder else "paper"].items():
+        args["place"] = place = place_of(args["model"])
+        if args["one_token"] is None and args.get("mode"):
+            args["one_token"] = args["mode"] == "paper"
+        for name, default in PROFILES[place.profile].items():
             if name in args and args[name] is None:
-                args[name] = toy_folder / default if toy_folder and name in ("cities", "saes") else default
-        args["toy_folder"] = toy_folder
+                args[name] = place.folder / default if place.is_toy and name in ("cities", "saes") else default
         args["output"] = args["output"] or HOME / "saved_models" / "results"
         args["methods_named"] = "all" not in args["methods"]
         args["methods"] = self.chosen_methods(args["methods"])

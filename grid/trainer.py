@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 
 from common.progress import describe
 from common.text import shortened
-from data.intervention_data import PairBatch
 from data.names import PARTS
+from data.pairs import PairBatch
 from featurizers.das import Das
 from featurizers.methods import BASELINES, Ingredients, method_named
 from grid import wandb_log
 from grid.inputs import Inputs
+from grid.profiles import notice_of
 from grid.settings import Settings
 from grid.store import Run, Store
 from masks.engines import ENGINES, FastEngine, NnsightEngine
@@ -100,7 +101,7 @@ class Trainer:
         self.order = order
         self.settings = order.settings
         self.subject, self.prompts = order.inputs.subject, order.inputs.prompts
-        self.harvest = self.subject.harvest(self.prompts, order.layers(), progress=progress)
+        self.cache = order.inputs.activations(order.layers(), progress)
 
     def do_layer(self, layer: int, progress: Progress) -> None:
         """Train, test and save the runs of a layer; so many at a time as --joint says."""
@@ -137,15 +138,16 @@ class Trainer:
         began = time.perf_counter()
         if trained is None:
             trained = untrained(engine, method.fixed_mask, s.device)
-        parts, n_cities = self._parts(run), len(self.prompts)
+        parts = self._parts(run)
         scores = {
-            part: evaluate(engine, trained.theta, parts[part], s.temperature[1], n_cities, intervals=part == "test")
+            part: evaluate(engine, trained.theta, parts[part], s.temperature[1], intervals=part == "test")
             for part in PARTS
         }
         theta = engine.widen(trained.theta)
         result = {
             **{key: getattr(run, key) for key in ("target", "method", "layer", "seed")},
             **{"model": s.model, "mode": s.mode, "split": s.split},
+            "notice": notice_of(s.model),
             "config": self.order.configs[run],
             "n_features": ready.n_features,
             "n_selected": int((theta > 0).sum()),
@@ -173,8 +175,8 @@ class Trainer:
             sae = inputs.load_sae(method.release, run.layer) if method.release else None
             need = Ingredients(self.subject.d_model, run.seed, self.settings.device, sae, self.settings.error_term)
             featurizer = method.build(need)
-            l0 = featurizer.l0(self.harvest.residuals[run.layer][:, 0])
-            engine = ENGINES[self.settings.engine](self.subject, self.prompts, self.harvest, run.layer, featurizer)
+            l0 = featurizer.l0(self.cache.residuals[run.layer][:, 0])
+            engine = ENGINES[self.settings.engine](self.subject, self.cache, run.layer, featurizer)
             about = None
             if sae is not None:
                 digest = inputs.sae_digests[method.release, run.layer]
@@ -193,6 +195,6 @@ class Trainer:
             engine = self._ready(Run(run.target, name, run.layer, run.seed)).engine
             theta = untrained(engine, mask, self.settings.device).theta
             temperature = self.settings.temperature[1]
-            scores = evaluate(engine, theta, self._parts(run)["test"], temperature, len(self.prompts))["hard"]
+            scores = evaluate(engine, theta, self._parts(run)["test"], temperature)["hard"]
             self.baselines[key] = {name: scores[name] for name in SCORES}
         return self.baselines[key]

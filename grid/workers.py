@@ -15,16 +15,16 @@ from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 
 from common.errors import UserError
-from decoder.loading import load_subject
 from grid.trainer import Order, Progress, Trainer
 from imports import MissingLibrary, torch, tqdm
+from models import load_subject
 
 
 def train_in_processes(order: Order, n_workers: int, progress: Progress) -> None:
     """Do an order with so many processes.  Raises UserError if one meets an error of the user or is killed."""
     layers = order.layers()
     context = multiprocessing.get_context("spawn")  # fork copies torch's lock state but not its threads
-    sent = replace(order, inputs=replace(order.inputs, subject=None))  # a model is read faster than sent
+    sent = replace(order, inputs=replace(order.inputs, subject=None, cache=None))  # a model is read faster than sent
     workers, lines = [], []
     # Only this process hears ctrl-C, and ends its workers; they inherit that it is ignored.
     heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -106,7 +106,7 @@ def _work(order: Order, line: Connection) -> None:
         s = order.settings
         tqdm.tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system's, which a kill would leave behind
         torch.set_num_threads(s.threads or 1)
-        subject = load_subject(str(s.toy_folder or s.model), s.device)
+        subject = load_subject(s.place.path, s.device, s.dtype, s.spread)
         trainer = Trainer(replace(order, inputs=replace(order.inputs, subject=subject)), progress=False)
         reports = _Reports(line)
         while True:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from data.intervention_data import PairBatch
 from data.names import KINDS
+from data.pairs import PairBatch
 from imports import torch
 
 
@@ -20,7 +20,9 @@ def predictions(engine, pairs: PairBatch, mask, batch_size: int = 256):
     """The most likely next token of every patched prompt, [N] on the CPU."""
     with torch.no_grad():
         batches = (pairs[index].to(mask.device) for index in torch.arange(len(pairs)).split(batch_size))
-        parts = [engine.joint([engine], b.base[None], b.source[None], b.label[None], [mask])[1][0] for b in batches]
+        parts = [
+            engine.batched_loss([engine], b.base[None], b.source[None], b.label[None], [mask])[1][0] for b in batches
+        ]
     return torch.cat(parts).cpu()
 
 
@@ -35,21 +37,19 @@ def score(hits, is_cause) -> dict:
     }
 
 
-def city_interval(hits, pairs: PairBatch, n_cities: int, draws: int = 1000, seed: int = 0) -> dict:
+def city_interval(hits, pairs: PairBatch, draws: int = 1000, seed: int = 0) -> dict:
     """95 % bootstrap intervals of the scores, resampling cities and not pairs.
 
     Pairs share cities, so they are no independent draws: with n cities drawn with
     replacement, a pair counts as often as its base times its source was drawn
     (Owen 2007, "The pigeonhole bootstrap").  Returns {score: [low, high]}.
     """
-    base, source = pairs.base % n_cities, pairs.source % n_cities
-    taking_part = torch.cat([base, source]).unique()
+    taking_part, place = torch.cat([pairs.base_city, pairs.source_city]).unique(return_inverse=True)
+    base, source = place.chunk(2)
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randint(len(taking_part), (draws, len(taking_part)), generator=generator)
     counts = torch.zeros(draws, len(taking_part)).scatter_add_(1, drawn, torch.ones(drawn.shape))
-    place = torch.zeros(n_cities, dtype=torch.long)
-    place[taking_part] = torch.arange(len(taking_part))
-    weight = counts[:, place[base]] * counts[:, place[source]]  # [draws, N]
+    weight = counts[:, base] * counts[:, source]  # [draws, N]
     shares = {}
     for kind in KINDS:
         of_kind = pairs.is_cause == (kind == "cause")
@@ -59,7 +59,7 @@ def city_interval(hits, pairs: PairBatch, n_cities: int, draws: int = 1000, seed
     return {name: [round(v, 6) for v in share.nanquantile(levels).tolist()] for name, share in shares.items()}
 
 
-def evaluate(engine, theta, pairs: PairBatch, temperature: float, n_cities: int, intervals: bool = False) -> dict:
+def evaluate(engine, theta, pairs: PairBatch, temperature: float, intervals: bool = False) -> dict:
     """Scores with the soft mask at this temperature and with the hard one: {"soft": {..}, "hard": {..}}."""
     result = {}
     soft, hard = soft_mask(theta, temperature), hard_mask(theta)
@@ -68,7 +68,7 @@ def evaluate(engine, theta, pairs: PairBatch, temperature: float, n_cities: int,
             hits = predictions(engine, pairs, mask) == pairs.label
         result[name] = score(hits, pairs.is_cause)
         if intervals:
-            result[name]["interval95"] = city_interval(hits, pairs, n_cities)
+            result[name]["interval95"] = city_interval(hits, pairs)
     return result
 
 

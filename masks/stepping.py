@@ -42,7 +42,7 @@ class Steps:
         base_JB, source_JB, label_JB = rows_J3B.unbind(dim=1)
         masks = [soft_mask(theta, T) for theta, T in zip(self.thetas, temperature_J.unbind(), strict=True)]
         engines = [job.engine for job in self.jobs]
-        loss_JB, best_JB = engines[0].joint(engines, base_JB, source_JB, label_JB, masks, self.precision)
+        loss_JB, best_JB = engines[0].batched_loss(engines, base_JB, source_JB, label_JB, masks, self.precision)
         # Runs that have finished have no gradient, and Adam leaves them alone.
         self.optimizer.zero_grad(set_to_none=True)
         loss_J = (loss_JB * share_JB).sum(dim=1)
@@ -137,5 +137,5 @@ class GraphedSteps(Steps):
 
 def steps_on(device: str, jobs, thetas, optimizer, plan, precision: str) -> Steps:
     """As a graph where the device and the engine can."""
-    graphed = device == "cuda" and jobs[0].engine.holds_still
+    graphed = device == "cuda" and jobs[0].engine.has_static_shapes
     return (GraphedSteps if graphed else Steps)(jobs, thetas, optimizer, plan, precision)

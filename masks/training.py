@@ -7,8 +7,7 @@ import math
 import time
 from dataclasses import dataclass, field
 
-from data.intervention_data import PairBatch
-from decoder.allocation import keep_freed_memory
+from data.pairs import PairBatch
 from featurizers.das import Das
 from imports import torch
 from masks.engines import FastEngine, NnsightEngine
@@ -127,12 +126,10 @@ def train(
     Raises UserError if a rotation diverges.
     """
     began = time.perf_counter()
-    if device == "cpu":
-        keep_freed_memory()
     thetas, optimizer = starting_point(jobs, schedule.lr, device)
     plan = Plan.of(jobs, schedule)
     if at_once is None:
-        at_once = 1 if device == "cpu" or not jobs[0].engine.holds_still else max(plan.n_steps) // schedule.epochs
+        at_once = 1 if device == "cpu" or not jobs[0].engine.has_static_shapes else max(plan.n_steps) // schedule.epochs
     records = [[] for _ in jobs]  # of each run [T, 2]: mean loss and share of right answers of every step
     with in_precision(schedule.precision):
         for running, part in plan.stretches():

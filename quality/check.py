@@ -82,14 +82,14 @@ def check(settings: InputSettings) -> None:
         raise UserError(f"there is no SAE to check in {settings.saes} ({missing or 'none asked for'}); see setup.sh")
     inputs = read_inputs(settings, [])  # of none of them: a damaged one must not keep the others from being checked
     inputs.sae_paths |= there
-    harvest = inputs.subject.harvest(inputs.prompts, sorted({layer for _, layer in there}))
+    cache = inputs.activations(sorted({layer for _, layer in there}))
     n = 2 * len(inputs.prompts)
     print(f"{shortened(settings.model, 26)}: {n} vectors; other: with centring turned about\n")
     print(HEAD)
     damaged, marks = [], set()
     for method, layer in there:
         try:
-            found = measure(inputs, method, layer, harvest.residuals[layer][:, 0])
+            found = measure(inputs, method, layer, cache.residuals[layer][:, 0])
         except UserError as error:
             damaged.append(str(error))
             print(f"{layer:>2} {shortened(method, 14):<14} DAMAGED, see below")

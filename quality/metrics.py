@@ -26,8 +26,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from decoder.activations import ActivationCache
+from decoder.layers import PADDING
 from imports import functional, torch
-from models import Harvest, Subject
+from models import Behind, Subject
 from quality.names import PLACES
 from saes.autoencoder import SparseAutoencoder
 
@@ -83,48 +85,52 @@ def ce_loss_score(without: float, with_sae: float, with_ablation: float) -> floa
 class LayerQuality:
     """Scores SAEs on the prompts of one attribute at one layer; what no SAE changes is computed once.
 
-    What stands before the city is the same for all these prompts: its vectors are
-    encoded once and count once for each prompt; spliced, they run through the later
-    blocks once.  Only the last S positions differ by prompt (see models.py).
+    The prefix is the same for all these prompts: its vectors are encoded once and count once for each
+    prompt; spliced, they run through the later layers once.
     """
 
-    def __init__(self, subject: Subject, harvest: Harvest, layer: int, rows: list[int], labels_N, without_NV):
-        """rows: prompt rows of the harvest behind one prefix; labels_N, without_NV: their labels and `own_logits`."""
-        (prefix,) = {harvest.prefix_of[row] for row in rows}
-        self.subject = subject
-        self.layer = layer
-        self.labels_N = labels_N
-        self.without_NV = without_NV
-        self.x_NSD = harvest.residuals[layer][rows]
-        self.x_PD = harvest.prefix_residuals[layer][prefix]
-        self.prefix = harvest.prefixes[prefix]
+    def __init__(self, subject: Subject, cache: ActivationCache, layer: int, rows: list[int], labels_N, without_NV):
+        """rows: prompts about one attribute; labels_N, without_NV: their labels and `own_logits`."""
+        self.subject, self.layer = subject, layer
+        self.labels_N, self.without_NV = labels_N, without_NV
+        self.rows_N = torch.tensor(rows, device=subject.device)
+        self.at_layer = subject.layer_cache(cache, layer)
+        prefix = cache.prefixes[int(cache.prefix_of_R[rows[0]])]
+        self.x_PD = prefix.residuals[layer]
+        positions = torch.cat([cache.own_positions_RO, cache.positions_RS], dim=1)
+        self.positions_NT = positions[self.rows_N]  # of the own tokens and the suffix
+        own_NOD = cache.own_residuals[layer][cache.own_index_RO[self.rows_N]]
+        self.at = own_NOD.shape[1]  # where the patched position is among these
+        self.x_NTD = torch.cat([own_NOD, cache.residuals[layer][self.rows_N]], dim=1)
+        self.end_N = self.at + cache.end_R[self.rows_N]
         self.as_it_is = _means(answers(without_NV, labels_N, without_NV))
         zeros = torch.zeros_like
         self.ablated = {
-            "city": self._spliced_at_city(zeros(self.x_NSD[:, 0])),
-            # The city is gone too, so all prompts are one.
-            "all": self._answers(zeros(self.x_NSD[:1]), self.subject.prefix_after(self.layer, zeros(self.x_PD))),
+            "city": self._spliced_at_city(zeros(self.x_NTD[:, 0])),
+            "all": self._spliced_everywhere(zeros(self.x_PD), zeros(self.x_NTD)),
         }
 
     def score(self, sae: SparseAutoencoder) -> dict[str, dict[str, float | None]]:
         """{place: {metric: value}}, the metrics as this file's first lines define them."""
-        N, S, D = self.x_NSD.shape
-        P = len(self.x_PD)
-        city = encode(sae, self.x_NSD[:, 0])
-        # Once each: the positions before the city, then those after it in every prompt.
-        others = encode(sae, torch.cat([self.x_PD, self.x_NSD[:, 1:].reshape(-1, D)]))
-        after_city = others.x_hat_ND[P:].view(N, S - 1, D)
-        x_hat_NSD = torch.cat([city.x_hat_ND[:, None], after_city], dim=1)
+        P, is_city, is_there = len(self.x_PD), torch.zeros_like(self.positions_NT, dtype=torch.bool), self._is_there()
+        is_city[:, self.at] = True
+        city = encode(sae, self.x_NTD[:, self.at])
+        # Once each: the prefix, then every prompt's other positions.
+        others = encode(sae, torch.cat([self.x_PD, self.x_NTD[is_there & ~is_city]]))
+        x_hat_NTD = torch.zeros_like(self.x_NTD)
+        x_hat_NTD[is_city] = city.x_hat_ND
+        x_hat_NTD[is_there & ~is_city] = others.x_hat_ND[P:]
         spliced = {
             "city": self._spliced_at_city(city.x_hat_ND),
-            "all": self._answers(x_hat_NSD, self.subject.prefix_after(self.layer, others.x_hat_ND[:P])),
+            "all": self._spliced_everywhere(others.x_hat_ND[:P], x_hat_NTD),
         }
-        seen = {"city": (city, None), "all": (_joined(city, others), self._weights(N, S, P))}
+        N, rest = len(self.rows_N), len(others.x_ND) - P
+        weight = torch.cat([torch.ones(N), torch.full((P,), float(N)), torch.ones(rest)])
+        seen = {"city": (city, None), "all": (_joined(city, others), weight)}
         return {place: self._result(*seen[place], spliced[place], self.ablated[place]) for place in PLACES}
 
-    def _weights(self, N: int, S: int, P: int):
-        """[N + P + N (S - 1)]: how many prompts each encoded vector stands for."""
-        return torch.cat([torch.ones(N), torch.full((P,), float(N)), torch.ones(N * (S - 1))])
+    def _is_there(self):
+        return self.positions_NT != PADDING
 
     def _result(self, seen: Encoded, weight, spliced: dict, ablated: dict) -> dict[str, float | None]:
         weight = (torch.ones(len(seen.x_ND)) if weight is None else weight).double()
@@ -143,18 +149,37 @@ class LayerQuality:
         }
 
     def _spliced_at_city(self, x_ND) -> dict[str, float]:
-        return self._answers(torch.cat([x_ND[:, None], self.x_NSD[:, 1:]], dim=1), self.prefix)
+        """Mean answers with these vectors at the patched position."""
+        return self._answers(lambda part: self.at_layer.run(x_ND[part], self.rows_N[part]))
 
-    def _answers(self, x_NSD, prefix) -> dict[str, float]:
-        """Mean answers of the prompts with these residuals; of one row in the place of all, if there is one."""
+    def _spliced_everywhere(self, x_PD, x_NTD) -> dict[str, float]:
+        """Mean answers with these residuals at all positions: the prefix's, and every prompt's others."""
+        kept: list = []
+        subject, P = self.subject, len(x_PD)
+        positions_1P = torch.arange(P, device=x_PD.device)[None]
+        if P:
+            with torch.no_grad():
+                subject.run_from(self.layer, x_PD[None], positions_1P, Behind.nothing(positions_1P), kept)
+
+        def run(part):
+            n = len(self.rows_N[part])
+            behind = Behind(
+                positions_1P.expand(n, -1),
+                lambda i: tuple(t.expand(n, -1, -1, -1) for t in kept[i - self.layer - 1]),
+            )
+            x_BTD = subject.run_from(self.layer, x_NTD[part], self.positions_NT[part], behind)
+            return x_BTD[torch.arange(n, device=x_BTD.device), self.end_N[part]]
+
+        return self._answers(run)
+
+    def _answers(self, run) -> dict[str, float]:
+        """Mean answers; run: function of a slice of the prompts -> residuals [B, d_model] after the last layer."""
         found = []
-        for start in range(0, len(self.x_NSD), BATCH):
-            chosen = slice(start, start + BATCH)
-            if start == 0 or len(x_NSD) > 1:
-                x_BSD = x_NSD[chosen]
-                logits = self.subject.suffix_logits(x_BSD, self.layer, prefix)
-            without = self.without_NV[chosen]
-            found.append(answers(logits.expand(len(without), -1), self.labels_N[chosen], without))
+        for start in range(0, len(self.rows_N), BATCH):
+            part = slice(start, start + BATCH)
+            with torch.no_grad():
+                logits = self.subject.logits(run(part))
+            found.append(answers(logits, self.labels_N[part], self.without_NV[part]))
         return _means({name: torch.cat([part[name] for part in found]) for name in found[0]})
 
 
@@ -192,11 +217,10 @@ def _means(per_prompt: dict[str, torch.Tensor]) -> dict[str, float]:
     return {name: float(values.mean()) for name, values in per_prompt.items()}
 
 
-def own_logits(subject: Subject, harvest: Harvest, rows: list[int]) -> torch.Tensor:
-    """[N, vocabulary]: the model's own logits for the answers to these prompt rows, which stand behind one prefix."""
-    layer = max(harvest.residuals)  # the fewer blocks are left to run
-    prefix = harvest.prefixes[harvest.prefix_of[rows[0]]]
+def own_logits(subject: Subject, cache: ActivationCache, rows: list[int]) -> torch.Tensor:
+    """[N, vocabulary]: the model's own logits for the answers to these prompts."""
+    at_layer = subject.layer_cache(cache, max(cache.residuals))  # the fewer layers are left to run
     with torch.no_grad():
-        batches = harvest.residuals[layer][rows].split(BATCH)
-        parts = [subject.suffix_logits(x_BSD, layer, prefix) for x_BSD in batches]
+        batches = torch.tensor(rows, device=subject.device).split(BATCH)
+        parts = [subject.logits(at_layer.run(at_layer.residuals[batch, 0], batch)) for batch in batches]
     return torch.cat(parts)

@@ -24,16 +24,16 @@ def score(cells: list[Cell], scores: ScoreStore) -> None:
     inputs.check_saes(saes_of(cells))
     scores.store.prepare()
     layers = sorted({cell.layer for cell in cells})
-    harvest = inputs.subject.harvest(inputs.prompts, layers)
-    rows_of = {a: [inputs.prompts.row(a, i) for i in range(len(inputs.prompts))] for a in ATTRIBUTES}
-    own = {a: own_logits(inputs.subject, harvest, rows) for a, rows in rows_of.items()}
+    cache = inputs.activations(layers)
+    rows_of = {a: inputs.prompts.rows_about(a) for a in ATTRIBUTES}
+    labels = inputs.prompts.labels().to(inputs.settings.device)
+    own = {a: own_logits(inputs.subject, cache, rows) for a, rows in rows_of.items()}
     device = inputs.settings.device
     origin = provenance(device_name(device))
     with bar(total=len(cells), desc="score SAEs", unit="SAE") as scored:
         for layer in layers:
             at_layer = {
-                a: LayerQuality(inputs.subject, harvest, layer, rows, inputs.prompts.labels[a].to(device), own[a])
-                for a, rows in rows_of.items()
+                a: LayerQuality(inputs.subject, cache, layer, rows, labels[rows], own[a]) for a, rows in rows_of.items()
             }
             fresh = []
             for cell in (c for c in cells if c.layer == layer):

@@ -27,9 +27,9 @@ from pathlib import Path
 from common.errors import UserError
 from common.paths import HOME
 from common.progress import bar
-from data.ravel_data_prep import ATTRIBUTES, EXAMPLES, City, Prompts, build_prompts, read_cities
-from decoder.attention import behind
-from decoder.blocks import run_block
+from data.facts import City, read_cities
+from data.names import ATTRIBUTES
+from data.prompts import EXAMPLES, Prompts, build_prompts
 from decoder.loading import quiet
 from imports import functional, tokenizers, torch, transformers
 from saes.autoencoder import SparseAutoencoder
@@ -111,15 +111,20 @@ def planted_rotation(recipe: Recipe) -> torch.Tensor:
 
 
 def _run(model, x_BLD, start: int, stop: int):
-    """Blocks start+1 .. stop on whole sequences."""
-    for i, block in enumerate(model.transformer.h[start + 1 : stop + 1]):
-        x_BLD = run_block(block, i, x_BLD, behind(None))
+    """Blocks start+1 .. stop on whole sequences, causally as transformers calls them without a mask."""
+    for block in model.transformer.h[start + 1 : stop + 1]:
+        x_BLD = block(x_BLD)
     return x_BLD
 
 
 def _embed(model, tokens_BL):
     positions = torch.arange(tokens_BL.shape[1])
     return model.transformer.wte(tokens_BL) + model.transformer.wpe(positions)
+
+
+def _tokens(prompts: Prompts) -> torch.Tensor:
+    """[R, L]: in this tokenizer all prompts are equally long."""
+    return torch.tensor([prompt.tokens for prompt in prompts.rows])
 
 
 def _logits(model, x_BLD):
@@ -145,9 +150,9 @@ def train_model(recipe: Recipe, prompts: Prompts, tokenizer, progress: bool = Tr
     Q = planted_rotation(recipe)
     half = recipe.d_model // 2
     subspace = {"country": Q[:, :half] @ Q[:, :half].T, "continent": Q[:, half:] @ Q[:, half:].T}
-    tokens = torch.cat([prompts.tokens[a] for a in ATTRIBUTES])  # [2 n, length]
-    labels = prompts.all_labels()
-    n, at, layer = len(prompts), -prompts.suffix, recipe.planted_layer
+    tokens, labels = _tokens(prompts), prompts.labels()
+    n, layer = len(prompts), recipe.planted_layer
+    at = prompts.rows[0].at - tokens.shape[1]  # from the end
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.0)
     rate = transformers.get_cosine_schedule_with_warmup(optimizer, 50, int(recipe.steps * 1.1))
     generator = torch.Generator().manual_seed(recipe.seed + 1)
@@ -193,7 +198,7 @@ def train_model(recipe: Recipe, prompts: Prompts, tokenizer, progress: bool = Tr
 
 def train_saes(model, prompts: Prompts, seed: int, progress: bool = True) -> dict[str, list]:
     """{release: one SparseAutoencoder per layer}, of all four published kinds."""
-    tokens = torch.cat([prompts.tokens[a] for a in ATTRIBUTES])
+    tokens = _tokens(prompts)
     layers = range(model.config.n_layer)
     generator = torch.Generator().manual_seed(seed + 2)
     with torch.no_grad():

@@ -16,14 +16,14 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from common.errors import UserError
 from data.names import KINDS, PARTS, other
-from data.ravel_data_prep import Prompts
+from data.prompts import Prompts
 from imports import torch
 
-Pair = tuple[str, str, str]  # base city, source city, kind
+Pair = tuple[int, int, str]  # base city, source city (indices into Prompts.cities), kind
 
 
 def make_pairs(
@@ -38,28 +38,30 @@ def make_pairs(
 
     Raises UserError if a part would be left without a pair of one kind.
     """
-    names = [city.name for city in prompts.cities]
-    if len(names) < 2:
-        raise UserError(f"only {len(names)} known city: pairs need at least two; use more cities with --cities")
+    n = len(prompts)
+    if n < 2:
+        raise UserError(f"only {n} known city: pairs need at least two; use more cities with --cities")
     rng = random.Random(f"{seed} {target} {mode} {split}")  # the same for every method and layer
-    label = {"cause": prompts.labels[target].tolist(), "isolation": prompts.labels[other(target)].tolist()}
-    everyone = range(len(names))
+    labels = {
+        kind: [prompts.rows[prompts.row(attribute, city)].label for city in range(n)]
+        for kind, attribute in (("cause", target), ("isolation", other(target)))
+    }
     if split == "cities":
-        groups = _cut(_shuffled(everyone, rng), minimum=min(2, len(names) // 3))
+        groups = _cut(_shuffled(range(n), rng), minimum=min(2, n // 3))
     parts: dict[str, list[Pair]] = {part: [] for part in PARTS}
     for kind in KINDS:
         if split == "cities":
-            found = {part: _ordered(group, label[kind], mode) for part, group in groups.items()}
+            found = {part: _ordered(group, labels[kind], mode) for part, group in groups.items()}
             found = {part: _shuffled(pairs, rng) for part, pairs in found.items()}
         else:
-            found = _cut(_shuffled(_ordered(everyone, label[kind], mode), rng))
+            found = _cut(_shuffled(_ordered(range(n), labels[kind], mode), rng))
         for part, pairs in found.items():
             if not pairs:
                 raise UserError(
-                    f"{len(names)} known cities leave no {kind} pair for {part} (mode {mode}, split {split}, target "
+                    f"{n} known cities leave no {kind} pair for {part} (mode {mode}, split {split}, target "
                     f"{target}); use more cities with --cities, or --split pairs --mode paper"
                 )
-            parts[part] += [(names[b], names[s], kind) for b, s in pairs[:max_pairs]]
+            parts[part] += [(base, source, kind) for base, source in pairs[:max_pairs]]
     return parts
 
 
@@ -86,40 +88,45 @@ def _cut(items: list, minimum: int = 0) -> dict[str, list]:
     }
 
 
-def pairs_digest(pairs: dict[str, list[Pair]]) -> str:
-    content = json.dumps({part: [list(pair) for pair in pairs[part]] for part in PARTS})
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
+def named(pairs: dict[str, list[Pair]], prompts: Prompts) -> dict[str, list[list[str]]]:
+    """The pairs as files keep them: [base city, source city, kind] by name."""
+    names = [city.name for city in prompts.cities]
+    return {part: [[names[b], names[s], kind] for b, s, kind in pairs[part]] for part in PARTS}
+
+
+def pairs_digest(named_pairs: dict[str, list[list[str]]]) -> str:
+    return hashlib.sha256(json.dumps(named_pairs).encode()).hexdigest()[:16]
 
 
 @dataclass
 class PairBatch:
-    """Pairs as prompt rows (see `Prompts.row`): what the model sees and should answer."""
+    """Pairs as prompt rows (indices into `Prompts.rows`): what the model sees and should answer."""
 
     base: torch.Tensor  # [N] int64, row of the base prompt
     source: torch.Tensor  # [N] int64, row of the source prompt
     label: torch.Tensor  # [N] int64, token
     is_cause: torch.Tensor  # [N] bool
+    base_city: torch.Tensor  # [N] int64, index into Prompts.cities
+    source_city: torch.Tensor  # [N] int64
 
     def __len__(self) -> int:
         return len(self.base)
 
     def __getitem__(self, index) -> PairBatch:
-        return PairBatch(self.base[index], self.source[index], self.label[index], self.is_cause[index])
+        return PairBatch(*(getattr(self, f.name)[index] for f in fields(self)))
 
     def to(self, device) -> PairBatch:
-        return PairBatch(*(t.to(device) for t in (self.base, self.source, self.label, self.is_cause)))
+        return PairBatch(*(getattr(self, f.name).to(device) for f in fields(self)))
 
 
-def index_pairs(pairs: list[Pair], prompts: Prompts, target: str) -> PairBatch:
+def batch_of(pairs: list[Pair], prompts: Prompts, target: str) -> PairBatch:
     """Look up rows and labels: a cause pair's label is the source's, an isolation pair's the base's."""
-    position = {city.name: i for i, city in enumerate(prompts.cities)}
     base, source, label = [], [], []
-    for base_name, source_name, kind in pairs:
-        b, s = position[base_name], position[source_name]
+    for b, s, kind in pairs:
         attribute = target if kind == "cause" else other(target)
         base.append(prompts.row(attribute, b))
         source.append(prompts.row(attribute, s))
-        label.append(int(prompts.labels[attribute][s if kind == "cause" else b]))
-    return PairBatch(
-        torch.tensor(base), torch.tensor(source), torch.tensor(label), torch.tensor([p[2] == "cause" for p in pairs])
-    )
+        label.append(prompts.rows[source[-1] if kind == "cause" else base[-1]].label)
+    is_cause = [kind == "cause" for _, _, kind in pairs]
+    cities = [b for b, _, _ in pairs], [s for _, s, _ in pairs]
+    return PairBatch(*(torch.tensor(column) for column in (base, source, label, is_cause, *cities)))

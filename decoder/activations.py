@@ -1,0 +1,222 @@
+"""Run every prompt once and keep of it what a patch does not change.
+
+A prompt is taken apart at the patched position: the *suffix* begins there and ends the prompt; before it
+stand the *prefix*, which all prompts about an attribute share, and the *own* tokens of the city before its
+last one.  The prefix runs once, and prompts of equal lengths run behind it together, in the model's own
+forward pass with its own cache: no padding, no mask of ours.
+
+Names of tensors end in their shape: R prompts (rows of `Prompts`), S positions of the suffix, P of the
+prefix, O own tokens, D d_model, H key heads, h head_dim.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from common.progress import bar
+from data.prompts import Prompts
+from decoder.layers import PADDING, Layers, as_residual
+from imports import functional, torch, transformers
+
+COMPARED = 4  # prompts whose logits are kept, to compare the fast path with
+
+
+@dataclass
+class Prefix:
+    """The tokens that all prompts about one attribute begin with."""
+
+    tokens: tuple[int, ...]
+    keys_values: list[tuple]  # per layer, keys and values [1, H, P, h]; empty without tokens
+    residuals: dict[int, torch.Tensor]  # layer -> [P, D] after it
+
+
+@dataclass
+class ActivationCache:
+    """What is frozen of one model and some prompts.  Positions that do not exist are PADDING.
+
+    residuals: layer L -> [R, S, D] after it, fp32; [:, 0] is the vector that is patched.
+    own: the own tokens of all prompts one after the other, behind one slot of zeros; own_index: where each
+    row's are, 0 for none (aligned right).
+    """
+
+    prompts: Prompts
+    residuals: dict[int, torch.Tensor]
+    positions_RS: torch.Tensor
+    end_R: torch.Tensor  # index into S of the position that answers
+    best_R: torch.Tensor  # the model's own likeliest next token
+    prefixes: list[Prefix]
+    prefix_of_R: torch.Tensor
+    prefix_positions: torch.Tensor  # [prefixes, P]
+    prefix_keys_values: list[tuple]  # per layer, [prefixes, H, P, h], aligned right
+    own_index_RO: torch.Tensor
+    own_positions_RO: torch.Tensor
+    own_keys_values: list[tuple]  # per layer, [1 + all own tokens, H, h]
+    own_residuals: dict[int, torch.Tensor]  # layer -> [1 + all own tokens, D]
+    some_logits: dict[int, torch.Tensor]  # of a few rows, to compare with
+
+    @property
+    def layers(self) -> list[int]:
+        return sorted(self.residuals)
+
+    def keep(self, cities: list[int]) -> ActivationCache:
+        """The same for a selection of the cities."""
+        rows = [p * len(self.prompts) + c for p in range(len(self.prompts.rows) // len(self.prompts)) for c in cities]
+        index = torch.tensor(rows, dtype=torch.long, device=self.best_R.device)
+        of_row = {name: getattr(self, name)[index] for name in vars(self) if name.endswith(("_R", "_RS", "_RO"))}
+        residuals = {layer: x_RSD[index] for layer, x_RSD in self.residuals.items()}
+        some = {i: self.some_logits[row] for i, row in enumerate(rows) if row in self.some_logits}
+        kept = {"prompts": self.prompts.keep(cities), "residuals": residuals, "some_logits": some}
+        return replace(self, **kept, **of_row)
+
+    def behind_keys_values(self, i: int, row_B):
+        """Keys and values in layer `i` of what stands before the suffix of these rows, [B, H, P + O, h]."""
+        found = []
+        for prefix, own in zip(self.prefix_keys_values[i], self.own_keys_values[i], strict=True):
+            rows = row_B.to(prefix.device)
+            part = prefix.index_select(0, self.prefix_of_R.to(prefix.device)[rows])
+            if self.own_index_RO.shape[1]:
+                own_BOHh = own[self.own_index_RO.to(prefix.device)[rows]]
+                part = torch.cat([part, own_BOHh.transpose(1, 2)], dim=2)
+            found.append(part)
+        return tuple(found)
+
+    def behind_positions(self) -> torch.Tensor:
+        """[R, P + O]: the positions of what stands before the suffix."""
+        return torch.cat([self.prefix_positions[self.prefix_of_R], self.own_positions_RO], dim=1)
+
+
+# ---------------------------------------------------------------- harvesting
+
+
+class Harvest:
+    """One pass over all prompts, in batches of rows that need no padding."""
+
+    def __init__(self, decoder: Layers, prompts: Prompts, layers: list[int], device: str):
+        self.decoder, self.prompts, self.layers, self.device = decoder, prompts, layers, device
+        self.d_model = decoder.structure.d_model
+        attributes = list(dict.fromkeys(p.attribute for p in prompts.rows))
+        shared = {a: _common_start([p.tokens[: p.at] for p in prompts.rows if p.attribute == a]) for a in attributes}
+        self.prefixes = [self._prefix(tokens) for tokens in shared.values()]
+        self.prefix_of = [attributes.index(p.attribute) for p in prompts.rows]
+
+    def run(self, batch_size: int, progress: bool) -> ActivationCache:
+        rows, lengths = self.prompts.rows, [len(prefix.tokens) for prefix in self.prefixes]
+        n_own = [p.at - lengths[t] for p, t in zip(rows, self.prefix_of, strict=True)]
+        n_suffix = [len(p.tokens) - p.at for p in rows]
+        R, S, n_slots = len(rows), max(n_suffix), max(n_own)
+        D, device = self.d_model, self.device
+        self.residuals = {layer: torch.zeros(R, S, D, device=device) for layer in self.layers}
+        self.own_residuals = {layer: torch.zeros(1 + sum(n_own), D, device=device) for layer in self.layers}
+        self.own_keys_values: list = [None] * len(self.decoder)
+        self.best = torch.zeros(R, dtype=torch.long, device=device)
+        self.some_logits: dict[int, torch.Tensor] = {}
+        own_start = [1 + sum(n_own[:r]) for r in range(R)] if n_slots else [0] * R
+        groups: dict[tuple, list[int]] = {}
+        for r, key in enumerate(zip(self.prefix_of, n_own, n_suffix, strict=True)):
+            groups.setdefault(key, []).append(r)
+        with bar(total=R, desc="harvest", unit="prompt", disable=not progress) as done:
+            for (t, own, _), members in groups.items():
+                for start in range(0, len(members), batch_size):
+                    chosen = members[start : start + batch_size]
+                    self._batch(chosen, self.prefixes[t], own, own_start)
+                    done.update(len(chosen))
+        suffix = torch.tensor(n_suffix)[:, None]
+        at = torch.tensor([p.at for p in rows])[:, None]
+        positions = torch.where(torch.arange(S) < suffix, at + torch.arange(S), PADDING)
+        slots = torch.arange(n_slots) - n_slots + torch.tensor(n_own)[:, None]  # below 0: none
+        own_index = torch.where(slots >= 0, torch.tensor(own_start)[:, None] + slots, 0)
+        own_positions = torch.where(slots >= 0, at - torch.tensor(n_own)[:, None] + slots, PADDING)
+        P = max(lengths)
+        slots = torch.arange(P) - P + torch.tensor(lengths)[:, None]
+        return ActivationCache(
+            prompts=self.prompts,
+            residuals=self.residuals,
+            positions_RS=positions.to(device),
+            end_R=(suffix[:, 0] - 1).to(device),
+            best_R=self.best,
+            prefixes=self.prefixes,
+            prefix_of_R=torch.tensor(self.prefix_of, device=device),
+            prefix_positions=torch.where(slots >= 0, slots, PADDING).to(device),
+            prefix_keys_values=self._stacked_prefixes(P),
+            own_index_RO=own_index.to(device),
+            own_positions_RO=own_positions.to(device),
+            own_keys_values=self.own_keys_values,
+            own_residuals=self.own_residuals,
+            some_logits=self.some_logits,
+        )
+
+    def _prefix(self, tokens: tuple[int, ...]) -> Prefix:
+        if not tokens:
+            nothing = {layer: torch.zeros(0, self.d_model, device=self.device) for layer in self.layers}
+            return Prefix(tokens, [], nothing)
+        cache, outputs, _ = self._forward(torch.tensor([tokens], device=self.device), transformers.DynamicCache())
+        kept = [(layer.keys, layer.values) for layer in cache.layers]
+        return Prefix(tokens, kept, {layer: outputs[layer][0].float() for layer in self.layers})
+
+    def _batch(self, rows: list[int], prefix: Prefix, n_own: int, own_start: list[int]) -> None:
+        """Prompts behind one prefix, with equally many own tokens and equally long suffixes."""
+        P, B = len(prefix.tokens), len(rows)
+        cache = transformers.DynamicCache()
+        for i, (keys, values) in enumerate(prefix.keys_values):
+            cache.update(keys.expand(B, -1, -1, -1), values.expand(B, -1, -1, -1), i)
+        tokens = torch.tensor([self.prompts.rows[r].tokens[P:] for r in rows], device=self.device)
+        cache, outputs, logits_BV = self._forward(tokens, cache)
+        index = torch.tensor(rows, device=self.device)
+        self.best[index] = logits_BV.argmax(-1).to(self.device)
+        if len(self.some_logits) < COMPARED:
+            self.some_logits[rows[0]] = logits_BV[0].float()
+        own = torch.tensor([own_start[r] + j for r in rows for j in range(n_own)], dtype=torch.long, device=self.device)
+        for layer in self.layers:
+            x_BTD = outputs[layer].float().to(self.device)
+            self.residuals[layer][index, : x_BTD.shape[1] - n_own] = x_BTD[:, n_own:]
+            self.own_residuals[layer][own] = x_BTD[:, :n_own].flatten(0, 1)
+        for i, known in enumerate(cache.layers):
+            parts = [t[:, :, P : P + n_own].transpose(1, 2).flatten(0, 1) for t in (known.keys, known.values)]
+            if self.own_keys_values[i] is None:
+                n = len(next(iter(self.own_residuals.values())))
+                self.own_keys_values[i] = tuple(part.new_zeros(n, *part.shape[1:]) for part in parts)
+            for kept, part in zip(self.own_keys_values[i], parts, strict=True):
+                kept[own.to(kept.device)] = part
+
+    def _forward(self, tokens_BT, cache):
+        """A plain forward pass behind a cache: the cache, the residuals after each layer asked for, the last logits."""
+        outputs: dict[int, torch.Tensor] = {}
+        modules = self.decoder.modules
+        hooks = [
+            modules[i].register_forward_hook(lambda *call, i=i: outputs.__setitem__(i, as_residual(call[2])))
+            for i in self.layers
+        ]
+        P, (B, T) = cache.get_seq_length(), tokens_BT.shape
+        try:
+            with torch.no_grad():
+                out = self.decoder.model(
+                    input_ids=tokens_BT,
+                    past_key_values=cache,
+                    use_cache=True,
+                    attention_mask=torch.ones(B, P + T, dtype=torch.long, device=tokens_BT.device),
+                    position_ids=torch.arange(P, P + T, device=tokens_BT.device).expand(B, T),
+                    logits_to_keep=1,
+                )
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return cache, outputs, out.logits[:, -1]
+
+    def _stacked_prefixes(self, P: int) -> list[tuple]:
+        """Keys and values of all prefixes, per layer [prefixes, H, P, h], shorter ones behind zeros."""
+        stacked = []
+        for i, own in enumerate(self.own_keys_values):
+            found = []
+            for j in range(2):
+                nothing = own[j].new_zeros(1, own[j].shape[1], 0, own[j].shape[2])
+                parts = [prefix.keys_values[i][j] if prefix.tokens else nothing for prefix in self.prefixes]
+                found.append(torch.cat([functional.pad(t, (0, 0, P - t.shape[2], 0)) for t in parts]))
+            stacked.append(tuple(found))
+        return stacked
+
+
+def _common_start(rows: list[tuple[int, ...]]) -> tuple[int, ...]:
+    """The tokens that all rows begin with."""
+    first, shortest = rows[0], min(map(len, rows))
+    n = next((i for i in range(shortest) if any(row[i] != first[i] for row in rows)), shortest)
+    return first[:n]
