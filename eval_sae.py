@@ -36,17 +36,16 @@ def run(settings: EvalSettings) -> None:
 def score_saes(settings: EvalSettings) -> None:
     """Score every SAE asked for that is not scored yet, and print the table.  Raises UserError."""
     from grid.inputs import read_inputs, set_up
-    from grid.layers import depth, saes_of
+    from grid.layers import model_info, saes_of
     from grid.store import Store
-    from quality.plan import plan, print_plan
-    from quality.scoring import score
+    from quality.scoring import plan, print_plan, score
     from quality.store import ScoreStore
 
-    n_layers = depth(settings)
-    cells = plan(settings, n_layers)
+    info = model_info(settings)
+    cells = plan(settings, info)
     store = Store(settings.output, settings.model)
     if settings.dry_run:
-        print_plan(cells, settings, n_layers, store)
+        print_plan(cells, settings, info.n_layers, store)
         return
     store.require_writable()
     set_up(settings)

@@ -59,7 +59,7 @@ LIBRARIES = {  # library -> what pip calls it
     "sae_lens": "sae-lens",
     "yaml": "pyyaml",
 }
-OPTIONAL = {"sae_lens": "6.54.12"}  # not in requirements.txt: the version that was tried
+OPTIONAL = {"accelerate": "1.15.0", "sae_lens": "6.54.12"}  # not in requirements.txt: the versions that were tried
 
 
 class MissingLibrary(ImportError):

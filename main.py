@@ -23,17 +23,17 @@ def run_grid(settings: Settings) -> None:
     from grid.devices import settle  # not above: commands read their flags before they import torch
     from grid.experiment import Experiment
     from grid.inputs import set_up
-    from grid.layers import depth
+    from grid.layers import model_info
     from grid.plan import plan, print_plan
     from grid.store import Store
     from grid.table import summary, table
 
     settle(settings)
-    n_layers = depth(settings)
-    runs = plan(settings, n_layers)
+    info = model_info(settings)
+    runs = plan(settings, info)
     store = Store(settings.output, settings.model)
     if settings.dry_run:
-        print_plan(runs, store, settings, n_layers)
+        print_plan(runs, store, settings, info.n_layers)
         return
     store.require_writable()
     set_up(settings)

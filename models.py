@@ -32,10 +32,12 @@ from decoder.activations import ActivationCache, Harvest
 from decoder.head import Head
 from decoder.layers import PADDING, KnownKeys, Layers, additive_mask, as_residual
 from decoder.loading import load_model
-from decoder.products import Plain
+from decoder.products import Plain, form_for
 from decoder.structure import find_structure
 from imports import torch
 
+PROBE = 12  # tokens of the prompt on which the layers run one by one are compared with the model
+LARGEST_PACKED = 2e9  # bytes of a model whose weights are laid out anew, twice, on a CPU
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}  # of the largest logit: rounding
 
 
@@ -52,8 +54,11 @@ class Subject:
             self.model.to(device)
         self.tokenizer, self.name, self.device, self.dtype = tokenizer, name, device, model.dtype
         self.structure = find_structure(model, name)
+        if (self.structure.n_positions or PROBE) < PROBE:
+            raise UserError(f"{name} reads {self.structure.n_positions} tokens, fewer than any prompt has; use another")
         self.layers = Layers(model, self.structure, name)
         self.n_layers, self.d_model = len(self.layers), self.structure.d_model
+        self.n_bytes = sum(p.nbytes for p in model.parameters())
         self._heads: dict = {}
         self._layer_cache: LayerCache | None = None
         self._require_equal_to_model()
@@ -83,6 +88,12 @@ class Subject:
             self._heads[form] = Head(self.structure, form)
         return self._heads[form]
 
+    def form(self, precision: str = "fp32"):
+        """The form in which products with the weights are fastest, while memory allows a copy for either direction."""
+        if precision == "fp32" and self.n_bytes > LARGEST_PACKED:
+            return Plain
+        return form_for(precision, self.device)
+
     def digest(self) -> str:
         """A fingerprint of the weights; a tensor that two names share counts once."""
         total, seen = hashlib.sha256(), set()
@@ -95,11 +106,16 @@ class Subject:
 
     def logits(self, x_BD):
         """[B, vocabulary] in fp32, from the residual after the last layer at the position that answers."""
-        return self.head().logits(self.layers.norm(x_BD.to(self.dtype)))
+        return self.head().logits(self._normed(x_BD))
 
     def loss_and_best(self, x_BD, label_B, form=Plain):
         """Likewise the answer's cross-entropy [B] and the likeliest token [B]."""
-        return self.head(form).loss_and_best(self.layers.norm(x_BD.to(self.dtype)), label_B)
+        x_BD = self._normed(x_BD)
+        loss_B, best_B = self.head(form).loss_and_best(x_BD, label_B.to(x_BD.device))
+        return loss_B.to(self.device), best_B.to(self.device)
+
+    def _normed(self, x_BD):
+        return self.layers.norm(x_BD.to(self.dtype)).to(self.structure.head.weight.device)
 
     def run_from(self, layer: int, x_BTD, positions_BT, behind: Behind, kept: list | None = None):
         """From residuals after `layer` to those after the last layer, [B, T, D], in a plain causal pass.
@@ -118,13 +134,13 @@ class Subject:
 
     def _require_equal_to_model(self) -> None:
         """A short prompt through the layers one by one must give the model's own logits."""
-        tokens = (torch.arange(12, device=self.device) * 7919 + 100)[None] % self.structure.head.out_features
+        tokens = (torch.arange(PROBE, device=self.device) * 7919 + 100)[None] % self.structure.head.out_features
         embedded: list = []
         hook = self.layers.modules[0].register_forward_hook(lambda *call: embedded.append(as_residual(call[2])))
         with torch.no_grad():
             wanted = self.model(input_ids=tokens).logits[0, -1].float()
             hook.remove()
-            positions = torch.arange(12, device=self.device)[None]
+            positions = torch.arange(PROBE, device=self.device)[None]
             x_1TD = self.run_from(0, embedded[0], positions, Behind.nothing(positions))
             found = self.logits(x_1TD[:, -1])[0]
         self._require_near(found, wanted, "its layers run one by one")
@@ -227,9 +243,9 @@ class LayerCache:
         subject, cache, dtype = self.subject, self.cache, self.subject.dtype
         last = subject.n_layers - 1
         x_BSD = torch.cat([x_BD[:, None], self.residuals[row_B][:, 1:]], dim=1).to(dtype)
-        batch = torch.arange(len(row_B), device=x_BD.device)
+        batch, end_B = torch.arange(len(row_B), device=x_BD.device), cache.end_R[row_B]
         if self.layer == last:  # nothing moves between positions any more
-            return x_BSD[batch, cache.end_R[row_B]]
+            return x_BSD[batch, end_B]
         positions_BS = cache.positions_RS[row_B]
         for i in range(self.layer + 1, last):
             mask = self.masks[subject.structure.windows[i]][row_B]
@@ -243,6 +259,6 @@ class LayerCache:
             new = subject.layers.keys_and_values(last, x_BSD[:, :1], positions_BS[:, :1], form)
             known = zip(behind, new, (o[row_B.to(o.device)] for o in self.others), strict=True)
         known = KnownKeys(*(torch.cat(parts, dim=2) for parts in known))
-        asking_B1D = x_BSD[batch, cache.end_R[row_B]][:, None]
+        asking_B1D = x_BSD[batch.to(x_BSD.device), end_B.to(x_BSD.device)][:, None]
         where = self.end_position_R[row_B]
         return subject.layers.run(last, asking_B1D, self.last_mask[row_B], where, known, form)[:, 0]

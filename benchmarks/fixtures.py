@@ -6,7 +6,14 @@ from pathlib import Path
 
 from machine import HOME
 
-from data.ravel_data_prep import ATTRIBUTES, EXAMPLES, Prompts, build_prompts, read_cities, sentence
+from data.facts import read_cities
+from data.names import ATTRIBUTES
+from data.pairs import PairBatch, batch_of, make_pairs
+from data.prompts import EXAMPLES, Prompts, build_prompts, sentence
+from featurizers.base import Featurizer
+from featurizers.das import Das
+from featurizers.neuron import Neuron
+from featurizers.sae import Sae
 from imports import functional, tokenizers, torch, transformers
 from models import Subject
 from saes.autoencoder import SparseAutoencoder
@@ -15,8 +22,11 @@ from saes.places import locate, release_named
 
 N_CITIES = 40  # as many as GPT-2 small knows in the paper
 PROMPT_LENGTHS = {"country": 59, "continent": 61}  # and their lengths there
+N_SUFFIX = 8  # tokens from the patched one on
 N_FIRING = 100  # latents that fire on a vector, on average
 K = 32  # of the TopK SAEs
+WIDTHS = {"openai": 32_768, "bloom": 24_576, "apollo-e2e": 46_080}  # release -> latents
+SKEW_ENTRY = 0.05  # standard deviation of DAS's parameter: a rotation well away from its start
 START, UNKNOWN = "<|endoftext|>", "<unk>"
 
 
@@ -32,43 +42,44 @@ def word_tokenizer(texts: list[str]):
     )
 
 
-def random_model():
-    """GPT-2 small's shape: 12 blocks, width 768, vocabulary 50,257."""
+def build_subject(device: str = "cpu") -> tuple[Subject, Prompts]:
+    """GPT-2 small's shape (12 layers, width 768, 50,257 words), random; the paper's prompts for 40 cities."""
     torch.manual_seed(0)
-    return transformers.GPT2LMHeadModel(transformers.GPT2Config())
-
-
-def build_subject() -> tuple[Subject, Prompts]:
-    """A random model, and the paper's prompts for 40 cities."""
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config())
     table = [city for city in read_cities(HOME / "data" / "cities.csv") if city.name.isalpha()]
     cities = [table[i * len(table) // N_CITIES] for i in range(N_CITIES)]  # from all continents
     facts = [(c.name, a, c.value(a)) for c in cities for a in ATTRIBUTES]
     facts += [(example["city"], a, example[a]) for example in EXAMPLES for a in ATTRIBUTES]
     tokenizer = word_tokenizer([sentence(attribute, name, value) for name, attribute, value in facts])
-    prompts = build_prompts(cities, tokenizer, "few-shot")
-    lengths = {attribute: prompts.tokens[attribute].shape[1] for attribute in ATTRIBUTES}
-    assert (len(prompts), lengths, prompts.suffix) == (N_CITIES, PROMPT_LENGTHS, 8), (len(prompts), lengths)
-    return Subject(random_model(), tokenizer, "random"), prompts
+    prompts = build_prompts(cities, tokenizer, "few-shot", one_token=True)
+    found = [(PROMPT_LENGTHS[p.attribute], N_SUFFIX) == (len(p.tokens), len(p.tokens) - p.at) for p in prompts.rows]
+    assert len(prompts) == N_CITIES and all(found)
+    return Subject(model, tokenizer, "random", device), prompts
 
 
-def random_sae(release: str, n_latents: int, x_RD, layer: int) -> SparseAutoencoder:
+def training_pairs(prompts: Prompts, mode: str = "paper", split: str = "pairs") -> PairBatch:
+    """Of target country, cause and isolation."""
+    return batch_of(make_pairs(prompts, "country", mode, split, 0)["train"], prompts, "country")
+
+
+def random_sae(release: str, x_RD, layer: int) -> SparseAutoencoder:
     """Random unit directions, of which about 100 fire on each vector [R, d_model]; of a TopK SAE 32.
 
-    The vectors are centred or normalised as the family does, and their mean is taken off
-    before encoding: else the same latents fire on all of them, and fewer are ever alive
-    than with a published SAE, which would flatter the fast engine.
+    The vectors are centred or normalised as the family does, and their mean is taken off before encoding: else
+    the same latents fire on all of them, and fewer are ever alive than with a published SAE, which would flatter
+    the fast engine.
     """
     family = release_named(release).family
     is_topk = family == "openai"
-    x_RD = x_RD - x_RD.mean(-1, keepdim=True)
+    x_RD = x_RD.cpu() - x_RD.cpu().mean(-1, keepdim=True)
     if is_topk:
         x_RD = x_RD / x_RD.std(-1, keepdim=True)
     mean = x_RD.mean(0)
     generator = torch.Generator().manual_seed(layer)
-    W_dec = functional.normalize(torch.randn(n_latents, x_RD.shape[1], generator=generator), dim=1)
+    W_dec = functional.normalize(torch.randn(WIDTHS[release], x_RD.shape[1], generator=generator), dim=1)
     W_enc = W_dec.T.contiguous()
     threshold = ((x_RD - mean) @ W_enc).topk(N_FIRING, dim=1).values[:, -1].mean()
-    b_enc = torch.zeros(n_latents) if is_topk else torch.full((n_latents,), -float(threshold))
+    b_enc = torch.full((WIDTHS[release],), 0.0 if is_topk else -float(threshold))
     subtract_b_dec = family != "apollo"
     if not subtract_b_dec:
         b_enc -= mean @ W_enc
@@ -81,3 +92,22 @@ def write_sae(release: str, root: str | Path, sae: SparseAutoencoder, n_layers: 
     path = locate(release, root, sae.layer, n_layers)
     save_sae(sae.family, path, sae, n_layers)
     return path
+
+
+def featurizer_of(method: str, x_RD, layer: int) -> Featurizer:
+    """neuron, das away from its start, or a release's SAE, for these vectors."""
+    d_model, device = x_RD.shape[1], str(x_RD.device)
+    if method == "neuron":
+        return Neuron(d_model)
+    if method != "das":
+        return Sae(random_sae(method, x_RD, layer).to(device))
+    das = Das(d_model, seed=0, device=device)
+    das.move_to(SKEW_ENTRY * torch.randn(d_model, d_model, generator=torch.Generator().manual_seed(1)).to(device))
+    return das
+
+
+def gflops(subject: Subject, layer: int, n_suffix: int, n_rows: int = 16) -> tuple[float, float]:
+    """Of a step's products with weights, forward and for the gradient of what enters: the layers', the head's."""
+    sizes = [sum(w.numel() for w in module.parameters() if w.dim() == 2) for module in subject.layers.modules]
+    layers = n_suffix * sum(sizes[layer + 1 : -1]) + sizes[-1]
+    return tuple(2 * 2 * n_rows * n / 1e9 for n in (layers, subject.structure.head.weight.numel()))

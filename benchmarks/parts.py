@@ -1,158 +1,132 @@
 """Time the parts of a step that are written out here against the library's own, side by side.
 
-    python benchmarks/parts.py       a minute or two
+    python benchmarks/parts.py       some minutes
 
-On one CPU thread, at a joint batch's 64 rows of GPT-2 small's shape, forward and backward,
-in turns; both sides compute the same, and how far they differ is printed.
+At a joint batch's 64 rows of GPT-2 small's shape (few, das: 16), forward and backward, in turns; both sides
+compute the same, and how far they differ is printed.
 
-  products    the four products with a block's weights, on 8 positions of each row, with weights laid out
-              beforehand for oneDNN (products.py), against the model's own layers; `few`: of 16 rows
-  attention   8 positions behind the two attributes' prefixes (51 and 53 positions), half of the rows
-              behind either: queries of these rows meet a prefix in one product (attention.py), against
-              torch's scaled_dot_product_attention with their prefix copied to every row
-  activation  of the MLP's numbers, with its slope on the way there (activation.py), against torch's gelu
-  head        loss, gradient and likeliest token a part of the vocabulary at a time (head.py),
-              against whole logits, cross_entropy and argmax
-  das         (x expm(A) * mask) expm(-A) for 16 rows and a norm of 2.8 (rotation.py), against torch.matrix_exp
-  bf16        a joint step of four neuron runs at L = 5, in fp32 against --precision bf16
+  products   a layer's four products, on 8 positions of each row, packed for oneDNN (decoder/products.py), against
+             the layer's own modules; few: of 16 rows
+  step       a neuron's whole step at L = 5 with packed products against plain ones
+  head       loss, gradient and likeliest token a part of the vocabulary at a time (decoder/head.py), against whole
+             logits, cross_entropy and argmax
+  das        (x expm(A) * mask) expm(-A) for a norm of 2.8 (featurizers/rotation.py), against torch.matrix_exp
+  bf16       a step of four neuron runs at L = 5 with --precision bf16 against fp32
+  attention  a neuron's step at L = 5 with Hugging Face's attention sdpa, the default, against eager
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
-import statistics
-import time
 from types import SimpleNamespace
 
-from fixtures import build_subject
-from machine import machine
+from fixtures import SKEW_ENTRY, build_subject, training_pairs
+from turns import BATCH_SIZE, in_turns, one_thread, ratios, shown, spread, timed
 
-from data.intervention_data import index_pairs, make_pairs
-from decoder.activation import gelu
-from decoder.attention import attend, grouped
 from decoder.head import Head
-from decoder.products import block_in, packed
-from featurizers.neuron import Neuron
-from featurizers.rotation import Turn, kept_skew
+from decoder.products import Plain, packed, with_products
+from featurizers.rotation import SkewExp, keep_skew
 from imports import functional, torch, transformers
-from masks.engines import FastEngine
 
-B, S, HEADS, WIDTH, D, VOCABULARY = 64, 8, 12, 64, 768, 50_257
-LENGTHS = (51, 53)
+ROWS, S, D, VOCABULARY, LAYER = 64, 8, 768, 50_257, 5
 
 
-def randn(*shape):
-    return torch.randn(shape)
-
-
-def products(rows: int = B):
-    config = transformers.GPT2Config(n_embd=D, n_head=HEADS, n_layer=1)
+def products(rows: int = ROWS):
+    config = transformers.GPT2Config(n_embd=D, n_layer=1)
     own = transformers.GPT2LMHeadModel(config).eval().requires_grad_(False).transformer.h[0]
 
-    def through(block):
-        return lambda x: block.mlp.c_proj(block.mlp.c_fc(block.attn.c_proj(block.attn.c_attn(x)[..., :D])))
+    def through(layer):
+        return lambda x: layer.mlp.c_proj(layer.mlp.c_fc(layer.attn.c_proj(layer.attn.c_attn(x)[..., :D])))
 
-    return through(block_in(own, packed)), through(own), randn(rows, S, D) * 10
+    return through(with_products(own, packed)), through(own), torch.randn(rows, S, D) * 10
 
 
 def few():
-    return products(16)
-
-
-def attention():
-    """Half of the rows stand behind either prefix, as in a step, and each has its copy on torch's side."""
-    prefixes = [[(randn(HEADS, P, WIDTH), randn(HEADS, P, WIDTH))] for P in LENGTHS]
-    standing = grouped(prefixes, [B // 2] * 2)
-    sees = [torch.ones(S, P + S, dtype=torch.bool).tril(P) for P in LENGTHS]
-
-    def library(qkv):
-        mixed = []
-        for group, mask in zip(standing, sees, strict=True):
-            query, key, value = (
-                t.reshape(-1, S, HEADS, WIDTH).transpose(1, 2) for t in qkv[group.rows].split(D, dim=-1)
-            )
-            before = (t.expand(len(query), -1, -1, -1) for t in group.prefix[0])
-            key, value = (torch.cat([a, b], dim=2) for a, b in zip(before, (key, value), strict=True))
-            mixed.append(functional.scaled_dot_product_attention(query, key, value, attn_mask=mask))
-        return torch.cat(mixed).transpose(1, 2).reshape(B, S, D)
-
-    return lambda qkv: attend(0, qkv, HEADS, standing), library, randn(B, S, 3 * D)
-
-
-def activation():
-    return gelu, lambda x: functional.gelu(x, approximate="tanh"), randn(B, S, 4 * D)
+    return products(BATCH_SIZE)
 
 
 def head():
-    W, label = randn(VOCABULARY, D) * 0.02, torch.randint(VOCABULARY, (B,))
+    linear = torch.nn.Linear(D, VOCABULARY, bias=False).requires_grad_(False)
+    torch.nn.init.normal_(linear.weight, std=0.02)
+    label = torch.randint(VOCABULARY, (ROWS,))
 
     def library(x):
-        logits = x @ W.T
+        logits = linear(x)
         logits.argmax(-1)
         return functional.cross_entropy(logits, label, reduction="none")
 
-    ours = Head(W, packed)
-    return lambda x: ours.loss_and_best(x, label)[0], library, randn(B, D)
+    ours = Head(SimpleNamespace(head=linear, scale=1.0, softcap=None), packed)
+    return lambda x: ours.loss_and_best(x, label)[0], library, torch.randn(ROWS, D)
 
 
 def das():
     """The gradient of A is what costs, so A is what is differentiated."""
-    lower, x, mask = (randn(D, D) * 0.05).tril(-1), randn(16, D), torch.rand(D)
+    lower, x, mask = (torch.randn(D, D) * SKEW_ENTRY).tril(-1), torch.randn(BATCH_SIZE, D), torch.rand(D)
 
     def library(skew):
-        rotation = torch.matrix_exp(kept_skew(skew))
+        rotation = torch.matrix_exp(keep_skew(skew))
         return (x @ rotation * mask) @ rotation.T
 
-    return lambda skew: Turn(kept_skew(skew)).masked(x, mask), library, lower - lower.T
+    return lambda skew: SkewExp(keep_skew(skew)).masked(x, mask), library, lower - lower.T
+
+
+def whole_step(ours, other, n_runs: int = 1):
+    """ours, other: (form of products, attention), or the same with another form for either."""
+    subject, prompts = build_subject()
+    cache = subject.harvest(prompts, [LAYER], progress=False)
+    pairs = training_pairs(prompts)[: n_runs * BATCH_SIZE]
+    at_layer = subject.layer_cache(cache, LAYER)
+    x_RD = at_layer.residuals[:, 0]
+
+    def step(form, attention="sdpa"):
+        def compute(mask):
+            subject.model.set_attn_implementation(attention)
+            x_BD = x_RD[pairs.base] + mask * (x_RD[pairs.source] - x_RD[pairs.base])
+            return subject.loss_and_best(at_layer.run(x_BD, pairs.base, form), pairs.label, form)[0]
+
+        return compute
+
+    return step(*ours), step(*other), torch.rand(D)
+
+
+def step():
+    return whole_step((packed,), (Plain,))
 
 
 def bf16():
-    subject, prompts = build_subject()
-    harvest = subject.harvest(prompts, [5], progress=False)
-    pairs = index_pairs(make_pairs(prompts, "country", "paper", "pairs", 0)["train"], prompts, "country")[slice(0, B)]
-    engine = FastEngine(subject, prompts, harvest, 5, Neuron(D))
-    rows = [t.view(4, B // 4) for t in (pairs.base, pairs.source, pairs.label)]
+    from decoder.products import InBf16
 
-    def step(precision):
-        return lambda mask: engine.joint([engine] * 4, *rows, [mask] * 4, precision)[0]
-
-    return step("bf16"), step("fp32"), torch.rand(D)
+    return whole_step((InBf16,), (packed,), 4)
 
 
-def timed(compute, start):
-    """(milliseconds forward and backward, values, gradient)"""
+def attention():
+    return whole_step((packed,), (packed, "eager"))
+
+
+def both_ways(compute, start):
+    """Forward and backward: values and gradient."""
     x = start.clone().requires_grad_()
-    began = time.perf_counter()
     out = compute(x)
     out.sum().backward()
-    return SimpleNamespace(ms=1000 * (time.perf_counter() - began), out=out.detach(), gradient=x.grad)
+    return out.detach(), x.grad
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--turns", type=int, default=9, metavar="N")
     turns = max(1, parser.parse_args().turns)
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    print(f"{datetime.date.today()}, {machine()}, 1 thread")
-    print(f"torch {torch.__version__}, transformers {transformers.__version__}\n")
-    print("              ms, medians       the other / ours           differ, of largest")
-    print("part         ours  the other   median    min    max        value   gradient", flush=True)
-    for part in (products, few, attention, activation, head, das, bf16):
+    one_thread()
+    print("                 ms, medians     the other / ours           differ, of largest")
+    print("part           ours  the other   median     min     max     value  gradient", flush=True)
+    for part in (products, few, step, head, das, bf16, attention):
         ours, other, start = part()
-        first, second = timed(ours, start), timed(other, start)  # warm up, and compare
-        apart = [
-            float((a - b).abs().max() / b.abs().max())
-            for a, b in ((first.out, second.out), (first.gradient, second.gradient))
-        ]
-        pairs = [(timed(ours, start).ms, timed(other, start).ms) for _ in range(turns)]
-        mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
-        ratios = [b / a for a, b in pairs]
-        spread = f"{statistics.median(ratios):8.2f} {min(ratios):6.2f} {max(ratios):6.2f}"
-        print(
-            f"{part.__name__:<10} {mine:6.1f} {theirs:10.1f} {spread}      {apart[0]:.1e}    {apart[1]:.1e}", flush=True
+        found = zip(both_ways(ours, start), both_ways(other, start), strict=True)
+        apart = "   ".join(f"{(a - b).abs().max() / b.abs().max():.1e}" for a, b in found)
+        steps = (
+            lambda compute=compute, start=start: timed(lambda: both_ways(compute, start)) for compute in (ours, other)
         )
+        times = in_turns(turns, *steps)
+        print(f"{part.__name__:<10} {shown(times)} {spread(ratios(*reversed(times)))}   {apart}", flush=True)
 
 
 if __name__ == "__main__":

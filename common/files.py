@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from common.errors import UserError
@@ -34,19 +37,25 @@ def file_digest(path: str | Path) -> str:
 # ---------------------------------------------------------------- writing
 
 
+@contextlib.contextmanager
+def writing(what: str, remedy: str = " and run the same command again (what is finished is kept)") -> Iterator[None]:
+    """Turn what a disk refuses into a UserError: cannot WHAT: ..; make room or rights thereREMEDY."""
+    try:
+        yield
+    except (OSError, safetensors.SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot {what}: {reason}; make room or rights there{remedy}") from None
+
+
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it.  Raises UserError if that fails."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        temporary.chmod(0o666 & ~_umask())  # safetensors would let only the owner read
-        os.replace(temporary, path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise UserError(
-            f"cannot write {path}: {getattr(error, 'strerror', None) or error}; make room or rights there and run "
-            "the same command again (what is finished is kept)"
-        ) from None
+        with writing(f"write {path}"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(temporary)
+            temporary.chmod(0o666 & ~_umask())  # safetensors would let only the owner read
+            os.replace(temporary, path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -59,6 +68,30 @@ def write_json(path: Path, content) -> None:
         if path.read_text() == text:
             return
     write_atomically(path, lambda temporary: temporary.write_text(text))
+
+
+def build_once(folder: Path, is_built: Callable[[], bool], build: Callable[[Path], object]) -> None:
+    """Have `build` fill a folder, unless it is there already, in one process at a time.  Raises OSError.
+
+    It is built within a folder beside its place and moved when whole, so an interrupted
+    build is simply redone; one that was there before is replaced.
+    """
+    if is_built():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.parent / f".{folder.name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a second process waits here, and then finds it built
+        if is_built():
+            return
+        prefix = f".{folder.name}-building-"
+        for leftover in folder.parent.glob(prefix + "*"):  # of a killed build, as we hold the lock
+            shutil.rmtree(leftover)
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=folder.parent) as around:
+            building = Path(around, folder.name)
+            building.mkdir()
+            build(building)
+            shutil.rmtree(folder, ignore_errors=True)
+            building.rename(folder)
 
 
 def remove_leftovers(folder: Path) -> None:

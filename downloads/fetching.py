@@ -15,18 +15,17 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import UserError
-from common.files import write_json
+from common.files import write_json, writing
 from common.progress import bar
-from downloads.hosts import Broken, RemoteFile
+from downloads.hosts import Broken, RemoteFile, files_at
 
 TRIES = 3  # connections in a row that may break without a byte gained
 PAUSE = 1.0  # seconds before the next one
-BLOCK = 2**20  # bytes read at once for a digest
+KEPT = " and run the same command again (what is here is kept)"
 
 
 # ---------------------------------------------------------------- what is there
@@ -90,9 +89,7 @@ def digest_of(path: Path, algorithm: str) -> str:
     if algorithm == "git":
         total.update(b"blob %d\0" % path.stat().st_size)
     with open(path, "rb") as file:
-        while block := file.read(BLOCK):
-            total.update(block)
-    return total.hexdigest()
+        return hashlib.file_digest(file, lambda: total).hexdigest()
 
 
 # ---------------------------------------------------------------- one file
@@ -140,7 +137,7 @@ def part_of(remote: RemoteFile, path: Path) -> Path:
 @contextlib.contextmanager
 def _writing(part: Path):
     """Open a partial file to append to, for this process alone."""
-    try:
+    with writing(f"write {part}", KEPT):
         part.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "ab") as file:
             try:
@@ -148,11 +145,6 @@ def _writing(part: Path):
             except BlockingIOError:
                 raise UserError(f"another process is downloading {part}; wait for it, or end it") from None
             yield file
-    except OSError as error:
-        raise UserError(
-            f"cannot write {part}: {error.strerror or error}; make room or rights there and run the same command again "
-            "(what is here is kept)"
-        ) from None
 
 
 def _bar(remote: RemoteFile, path: Path, start: int):
@@ -162,20 +154,16 @@ def _bar(remote: RemoteFile, path: Path, start: int):
 
 def require_whole(remote: RemoteFile, path: Path, keep: bool = False) -> None:
     """Raises UserError unless a file is what its host says; then removes it, as it cannot be continued."""
-    algorithm, expected = remote.digest or ("size", str(remote.size))
-    size = path.stat().st_size
-    found = digest_of(path, algorithm) if remote.digest and size == remote.size else str(size)
-    if size == remote.size and found == expected:
-        return
-    if size != remote.size:
-        algorithm, expected, found = "size", str(remote.size), str(size)
-    if not keep:
-        path.unlink()
-    raise UserError(
-        f"{path} is not {remote.address}: its {algorithm} is {found[:16]}, expected {expected[:16]}; "
-        + ("move it away and run" if keep else "it was removed, run")
-        + " the same command again"
-    )
+    for algorithm, expected in filter(None, [("size", str(remote.size)), remote.digest]):
+        found = str(path.stat().st_size) if algorithm == "size" else digest_of(path, algorithm)
+        if found != expected:
+            if not keep:
+                path.unlink()
+            remedy = "move it away and run" if keep else "it was removed, run"
+            raise UserError(
+                f"{path} is not {remote.address}: its {algorithm} is {found[:16]}, expected {expected[:16]}; {remedy} "
+                "the same command again"
+            )
 
 
 def record_of(path: Path, address: str, revision: str | None) -> dict:
@@ -192,15 +180,15 @@ def record_of(path: Path, address: str, revision: str | None) -> dict:
 class Item:
     """A folder that is there whole or not at all (or, with `single`, one file).
 
-    label: which it is, for people.  names: of its files, as patterns.  ask: which files
-    lie where; asks the host.  mirror_of: what it is a copy of, for the manifest.
+    label: which it is, for people.  names: of its files, as patterns.  address: where its
+    publisher has them.  mirror_of: what it is a copy of, for the manifest.
     """
 
     label: str
     path: Path
     manifest: Manifest
     names: tuple[str, ...]
-    ask: Callable[[], dict[str, RemoteFile]]
+    address: str
     single: bool = False
     mirror_of: str = ""
 
@@ -208,6 +196,10 @@ class Item:
     def stage(self) -> Path:
         """Where its files gather."""
         return self.path.with_name(f".{self.path.name}.part")
+
+    def ask(self) -> dict[str, RemoteFile]:
+        """Ask the host which files lie where.  Raises UserError."""
+        return files_at(self.address, self.names)
 
     def place(self, name: str) -> Path:
         return self.path if self.single else self.path / name
@@ -238,13 +230,8 @@ class Item:
     def download(self, remotes: dict[str, RemoteFile]) -> None:
         """Fetch these files and put all in place.  Raises UserError; what has arrived is kept."""
         records = {name: fetch(remote, self.stage / name) for name, remote in remotes.items()}
-        try:
+        with writing(f"put {self.path} in place", KEPT):
             self._note(self.finish(records))
-        except OSError as error:
-            raise UserError(
-                f"cannot put {self.path} in place: {error.strerror or error}; make room or rights there and run the "
-                "same command again (what is here is kept)"
-            ) from None
 
     def finish(self, records: dict[str, dict]) -> dict[Path, dict]:
         """Move what was fetched to its place: a new folder in one step, into an old one file by file."""

@@ -24,6 +24,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from common.errors import UserError
 from imports import hub_constants, hub_utils, huggingface_hub
@@ -58,6 +59,15 @@ def look(address: str) -> dict[str, RemoteFile]:
     scheme, _, rest = address.partition("://")
     with errors_of(address):
         return HOSTS[scheme](rest)
+
+
+def files_at(address: str, names: tuple[str, ...]) -> dict[str, RemoteFile]:
+    """The files of these names (patterns) at an address.  Raises UserError if one is not there."""
+    found = look(address)
+    for name in names:
+        if not any(fnmatchcase(file, name) for file in found):
+            raise UserError(f"{address} has no {name}; its publisher may have moved it, look for it by hand")
+    return {file: remote for file, remote in found.items() if any(fnmatchcase(file, name) for name in names)}
 
 
 def at_commit(address: str, commit: str) -> str:

@@ -1,4 +1,4 @@
-"""What can be downloaded: SAEs, GPT-2 small, RAVEL's cities; where each lies and what it must hold.
+"""What can be downloaded, SAEs, GPT-2 small, RAVEL's cities: where each lies and what it must hold; and doing it.
 
 What is pinned: Bloom's SAEs and RAVEL's archive to a commit; GPT-2's weights to their sha256, at
 the commit of the branch main, as that is what main.py loads (607a30d from 2024 to 2026).  No
@@ -12,27 +12,26 @@ hold the very weights of the runs that they are named after.
 
 from __future__ import annotations
 
-import functools
 import gzip
 import io
 import os
 import shutil
 import tarfile
 import zlib
+from argparse import Namespace
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from common.errors import UserError
 from common.paths import HOME
-from common.progress import say
-from downloads.arguments import N_LAYERS, SOURCES, Wanted
+from common.progress import bar, say
 from downloads.fetching import Item, Manifest, record_of, require_whole
-from downloads.hosts import RemoteFile, at_commit, errors_of, look
+from downloads.hosts import RemoteFile, at_commit, errors_of, files_at
 from grid.profiles import DEFAULT_MODEL
 from imports import hub_constants, hub_utils, huggingface_hub
 from saes.places import locate
-from saes.releases import RELEASES
+from saes.releases import N_LAYERS, RELEASES
 
 # https://github.com/explanare/ravel
 RAVEL = "https://raw.githubusercontent.com/explanare/ravel/09a36919cf02f27d75c5702d09d201bc2e9237d9/data.tgz"
@@ -50,82 +49,107 @@ SAE_FILES = {
 }
 
 
-def files_at(address: str, names: tuple[str, ...]) -> dict[str, RemoteFile]:
-    """The files of these names (patterns) at an address.  Raises UserError if one is not there."""
-    found = look(address)
-    for name in names:
-        if not any(fnmatchcase(file, name) for file in found):
-            raise UserError(f"{address} has no {name}; its publisher may have moved it, look for it by hand")
-    return {file: remote for file, remote in found.items() if any(fnmatchcase(file, name) for name in names)}
+def download(args: Namespace) -> None:
+    """Fetch what is not there yet.  Raises UserError, before the first byte where that can be seen."""
+    items = [item for word in args.words for item in items_of(word, args)]
+    todo = []
+    for item in bar(items, desc="look what is here"):
+        if not item.is_here():
+            todo.append((item, item.missing(item.ask())))
+    if len(todo) < len(items):
+        say(f"{len(items) - len(todo)} of {len(items)} are here already")
+    _require_room([(item, item.bytes_left(remotes)) for item, remotes in todo])
+    for item, remotes in todo:
+        item.download(remotes)
+        say(f"done: {item.label}, {item.path}")
 
 
-def items_of(word: str, wanted: Wanted) -> Iterator[Item]:
-    """What a word of the command line asks for."""
+def _require_room(todo: list[tuple[Item, int]]) -> None:
+    """Say how much is to come, and raise UserError if a disk has no room for it."""
+    needs: dict[int, list[tuple[Path, int]]] = {}
+    for item, size in todo:
+        folder = next(parent for parent in item.path.parents if parent.exists())
+        needs.setdefault(os.stat(folder).st_dev, []).append((folder, size))
+    for needed in needs.values():
+        folder, size = needed[0][0], sum(size for _, size in needed)
+        free = shutil.disk_usage(folder).free
+        say(f"{len(needed)} to download, {_gb(size)}; the disk of {folder} has {_gb(free)} free")
+        if size > free:
+            raise UserError(
+                f"{_gb(size)} are needed and {_gb(free)} are free on the disk of {folder}; make room, or ask for less"
+            )
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e7 else f"{size / 1e6:.2f} MB"
+
+
+def items_of(word: str, args: Namespace) -> Iterator[Item]:
+    """What a word of the command line asks for.  Raises UserError for a layer that a family of SAEs lacks."""
     if word == "data":
-        return ravel_items()
-    return gpt2_items() if word == "model" else sae_items(SOURCES[word].releases, wanted)
+        path = HOME / "data" / "ravel"
+        yield Ravel("RAVEL's cities", path, Manifest(path, path / "manifest.json"), (RAVEL_CITIES,), RAVEL)
+    elif word == "model":
+        cache = Path(hub_constants.HF_HUB_CACHE)
+        manifest = Manifest(cache, HOME / "saved_models" / "models.json")
+        path = cache / f"models--{DEFAULT_MODEL.replace('/', '--')}"
+        names = tuple(f"snapshots/*/{name}" for name in GPT2_FILES)
+        yield Gpt2("GPT-2 small", path, manifest, names, f"hf://{DEFAULT_MODEL}")
+    root = HOME / "saved_models" / "saes"
+    for name, release in RELEASES.items():
+        if release.family == word:
+            yield from _sae_items(name, args, Manifest(root, root / "manifest.json"))
 
 
 # ---------------------------------------------------------------- SAEs
 
 
-def sae_items(releases: tuple[str, ...], wanted: Wanted) -> Iterator[Item]:
-    """These releases' SAEs.  Raises UserError for a layer that one of them lacks."""
-    root = HOME / "saved_models" / "saes"
-    manifest = Manifest(root, root / "manifest.json")
-    for name in releases:
-        for layer in _layers_of(name, wanted):
-            mirror = wanted.mirror and bool(RELEASES[name].mirror)
-            if mirror and any(locate(name, root, layer, N_LAYERS).glob("samples_*.pt")):
-                say(f"note: {name} layer {layer}: Apollo's own run is here and goes before its mirror")
-            else:
-                yield _sae_item(name, layer, mirror, manifest)
+def _sae_items(name: str, args: Namespace, manifest: Manifest) -> Iterator[Item]:
+    """A release's SAEs at the layers asked for.  Raises UserError for one that it lacks and that was asked for by name.
 
-
-def _layers_of(name: str, wanted: Wanted) -> list[int]:
-    """Those asked for that there are.  Raises UserError for one that is not, but was asked for by name."""
+    With `all`, a layer that is lacking is no mistake.
+    """
     release = RELEASES[name]
-    is_mirror = wanted.mirror and bool(release.mirror)
-    has = release.mirrored if is_mirror else release.layers
-    for layer in wanted.layers or ():
-        if layer not in has and not wanted.everything:
-            what = f"the mirror of {name}" if is_mirror else name
+    from_mirror = args.mirror and bool(release.mirror)
+    has = release.mirrored if from_mirror else release.layers
+    for layer in args.layers or ():
+        if layer not in has and not args.everything:
+            what = f"the mirror of {name}" if from_mirror else name
             raise UserError(
                 f"{what} has no SAE at layer {layer} (it has {' '.join(map(str, has))}); leave it out of --layers"
             )
-    lacking = [str(n) for n in release.layers if n not in has and (wanted.layers is None or n in wanted.layers)]
+    wanted = [layer for layer in release.layers if args.layers is None or layer in args.layers]
+    lacking = [str(layer) for layer in wanted if layer not in has]
     if lacking:
         say(f"note: {name} has no mirror at layer {' '.join(lacking)}; that run is at wandb.ai alone")
-    return [layer for layer in has if wanted.layers is None or layer in wanted.layers]
+    for layer in filter(has.__contains__, wanted):
+        label, path = f"{name} layer {layer}", locate(name, manifest.root, layer, N_LAYERS)
+        address = release.address_of(layer, N_LAYERS)
+        if from_mirror and any(path.glob("samples_*.pt")):
+            say(f"note: {label}: Apollo's own run is here and goes before its mirror")
+        elif from_mirror:
+            copy = release.address_of(layer, N_LAYERS, mirror=True)
+            yield Mirror(label, path, manifest, SAE_FILES["apollo's mirror"], copy, mirror_of=address)
+        elif release.family in SAE_FILES:
+            yield Item(label, path, manifest, SAE_FILES[release.family], address)
+        else:
+            yield Item(label, path, manifest, (path.name,), address, single=True)
 
 
-def _sae_item(name: str, layer: int, mirror: bool, manifest: Manifest) -> Item:
-    release = RELEASES[name]
-    label = f"{name} layer {layer}"
-    path = locate(name, manifest.root, layer, N_LAYERS)
-    address = release.address_of(layer, N_LAYERS)
-    if mirror:
-        copy = release.address_of(layer, N_LAYERS, mirror=True)
-        names = SAE_FILES["apollo's mirror"]
-        ask = functools.partial(_ask_mirror, copy, names, manifest, label, address)
-        return Item(label, path, manifest, names, ask, mirror_of=address)
-    if release.family in SAE_FILES:
-        names = SAE_FILES[release.family]
-        return Item(label, path, manifest, names, functools.partial(files_at, address, names))
-    return Item(label, path, manifest, (path.name,), functools.partial(files_at, address, (path.name,)), single=True)
+class Mirror(Item):
+    """A copy of one of Apollo's SAEs on the hub."""
 
-
-def _ask_mirror(copy: str, names: tuple[str, ...], manifest: Manifest, label: str, address: str) -> dict:
-    """The mirror's files, at the commit that was its last when it was first asked for."""
-    repository = "/".join(copy.partition("://")[2].split("/")[:2])
-    commit = manifest.read()["revisions"].get(repository, "main")
-    files = files_at(at_commit(copy, commit), names)
-    manifest.add("revisions", {repository: next(iter(files.values())).revision})
-    say(
-        f"note: {label} comes from the mirror {copy}, not from Apollo's own {address}; that both hold the same "
-        "weights is not verified"
-    )
-    return files
+    def ask(self) -> dict[str, RemoteFile]:
+        """The mirror's files, at the commit that was its last when it was first asked for."""
+        repository = "/".join(self.address.partition("://")[2].split("/")[:2])
+        commit = self.manifest.read()["revisions"].get(repository, "main")
+        files = files_at(at_commit(self.address, commit), self.names)
+        self.manifest.add("revisions", {repository: next(iter(files.values())).revision})
+        say(
+            f"note: {self.label} comes from the mirror {self.address}, not from Apollo's own {self.mirror_of}; that "
+            "both hold the same weights is not verified"
+        )
+        return files
 
 
 # ---------------------------------------------------------------- GPT-2
@@ -139,6 +163,18 @@ class Gpt2(Item):
     finds them there and adds what is small.
     """
 
+    def ask(self) -> dict[str, RemoteFile]:
+        if (self.path / "blobs" / GPT2_SHA256).exists():
+            return {}
+        files = files_at(self.address, ("model.safetensors",))
+        algorithm, found = files["model.safetensors"].digest
+        if (algorithm, found) != ("sha256", GPT2_SHA256):
+            raise UserError(
+                f"{self.address} has other weights than GPT-2 small's: {algorithm} {found[:16]}, expected "
+                f"{GPT2_SHA256[:16]}; name a checkpoint that you trust with ./run.sh --model"
+            )
+        return files
+
     def is_here(self) -> bool:
         return (self.path / "refs" / "main").exists() and super().is_here()
 
@@ -147,13 +183,12 @@ class Gpt2(Item):
             (self.path / "blobs").mkdir(parents=True, exist_ok=True)
             os.replace(self.stage / "model.safetensors", self.path / "blobs" / GPT2_SHA256)
         shutil.rmtree(self.stage, ignore_errors=True)
-        address = f"hf://{DEFAULT_MODEL}"
-        with errors_of(address):
+        with errors_of(self.address):
             hub_utils.disable_progress_bars()
             commit = huggingface_hub.HfApi().resolve_revision(DEFAULT_MODEL, revision="main")
             folder = Path(huggingface_hub.snapshot_download(DEFAULT_MODEL, revision=commit, allow_patterns=GPT2_FILES))
         noted = {}
-        for name, remote in files_at(at_commit(address, commit.resolved), GPT2_FILES).items():
+        for name, remote in files_at(at_commit(self.address, commit.resolved), GPT2_FILES).items():
             require_whole(remote, (folder / name).resolve())  # else the hub would link the same blob again
             noted[self.path / "snapshots" / folder.name / name] = record_of(
                 folder / name, remote.address, remote.revision
@@ -161,32 +196,14 @@ class Gpt2(Item):
         return noted
 
 
-def gpt2_items() -> Iterator[Item]:
-    cache = Path(hub_constants.HF_HUB_CACHE)
-    manifest = Manifest(cache, HOME / "saved_models" / "models.json")
-    path = cache / f"models--{DEFAULT_MODEL.replace('/', '--')}"
-    names = tuple(f"snapshots/*/{name}" for name in GPT2_FILES)
-    yield Gpt2("GPT-2 small", path, manifest, names, functools.partial(_ask_weights, path / "blobs" / GPT2_SHA256))
-
-
-def _ask_weights(blob: Path) -> dict[str, RemoteFile]:
-    if blob.exists():
-        return {}
-    files = files_at(f"hf://{DEFAULT_MODEL}", ("model.safetensors",))
-    algorithm, found = files["model.safetensors"].digest
-    if (algorithm, found) != ("sha256", GPT2_SHA256):
-        raise UserError(
-            f"hf://{DEFAULT_MODEL} has other weights than GPT-2 small's: {algorithm} {found[:16]}, expected "
-            f"{GPT2_SHA256[:16]}; name a checkpoint that you trust with ./run.sh --model"
-        )
-    return files
-
-
 # ---------------------------------------------------------------- RAVEL
 
 
 class Ravel(Item):
     """RAVEL's city files, taken out of its archive."""
+
+    def ask(self) -> dict[str, RemoteFile]:
+        return files_at(RAVEL, ("data.tgz",))
 
     def missing(self, remotes: dict[str, RemoteFile]) -> dict[str, RemoteFile]:
         return remotes
@@ -214,9 +231,3 @@ class Ravel(Item):
         if (found := records[RAVEL_CITIES]["sha256"]) != RAVEL_SHA256:
             say(f"note: {RAVEL_CITIES} is another version than this was built with: sha256 {found[:16]}")
         return super().finish(records)
-
-
-def ravel_items() -> Iterator[Item]:
-    path = HOME / "data" / "ravel"
-    ask = functools.partial(files_at, RAVEL, ("data.tgz",))
-    yield Ravel("RAVEL's cities", path, Manifest(path, path / "manifest.json"), (RAVEL_CITIES,), ask)

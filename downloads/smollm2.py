@@ -10,24 +10,22 @@ the same folder says what these weights are, and holds the sha256 of every file.
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 import json
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 import zlib
 from pathlib import Path
 
 from common import command
 from common.errors import UserError
-from common.files import write_json
+from common.files import build_once, write_json, writing
 from common.paths import HOME
 from downloads.fetching import digest_of
-from imports import safetensors, tokenizers, torch, transformers
+from imports import tokenizers, torch, transformers
 
 FOLDER = HOME / "saved_models" / "smollm2"
 ORIGIN = {
@@ -48,22 +46,10 @@ AGAIN = "run ./setup.sh smollm2 again"
 def ensure(folder: Path) -> Path:
     """Build the checkpoint in this folder unless it is there already.
 
-    It is built beside the folder and renamed when whole, so an interrupted build is
-    simply redone.
-
     Raises UserError if the folder was changed, or cannot be built.
     """
-    if is_built(folder):
-        return folder
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with open(folder.parent / f".{folder.name}.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # a second process waits here, and then finds it built
-            if not is_built(folder):
-                _build_and_rename(folder)
-    except (OSError, safetensors.SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot write {folder}: {reason}; make room or rights there and {AGAIN}") from None
+    with writing(f"write {folder}", f" and {AGAIN}"):
+        build_once(folder, lambda: is_built(folder), _build)
     return folder
 
 
@@ -81,23 +67,17 @@ def is_built(folder: Path) -> bool:
     return True
 
 
-def _build_and_rename(folder: Path) -> None:
+def _build(checkpoint: Path) -> None:
+    folder = checkpoint.parent  # which goes when the build is done
     for library in LIBRARIES:
         if importlib.util.find_spec(library) is None:
             raise UserError(f"the library {library} is not installed for {sys.executable}; {AGAIN}, which installs it")
-    prefix = f".{folder.name}-building-"
-    for leftover in folder.parent.glob(prefix + "*"):  # of a killed build, as we hold the lock
-        shutil.rmtree(leftover)
-    if (free := shutil.disk_usage(folder.parent).free) < NEEDED:
+    if (free := shutil.disk_usage(folder).free) < NEEDED:
         needs = f"{NEEDED / 1e9:.2f} GB of disk are needed and {free / 1e9:.2f} GB are free"
         raise UserError(f"{needs} at {folder.parent}; make room and {AGAIN}")
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=folder.parent) as building:
-        downloaded, checkpoint = Path(building, "downloaded"), Path(building, "checkpoint")
-        checkpoint.mkdir(parents=True)
-        convert(extract(download(downloaded), downloaded), checkpoint)
-        files = {path.name: digest_of(path, "sha256") for path in sorted(checkpoint.iterdir())}
-        write_json(checkpoint / "ORIGIN.json", ORIGIN | {"files": files})
-        checkpoint.rename(folder)
+    convert(extract(download(folder / "downloaded"), folder / "downloaded"), checkpoint)
+    files = {path.name: digest_of(path, "sha256") for path in sorted(checkpoint.iterdir())}
+    write_json(checkpoint / "ORIGIN.json", ORIGIN | {"files": files})
 
 
 def download(folder: Path) -> Path:

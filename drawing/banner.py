@@ -26,43 +26,28 @@ def banner() -> Drawing:
     sheet = figure.Figure(figsize=(8, 8 * HEIGHT / WIDTH), facecolor=BACK)
     ax = sheet.add_axes((0, 0, 1, 1))
     ax.set_axis_off()
-    ax.set_xlim(0, WIDTH)
-    ax.set_ylim(0, HEIGHT)
-    ax.text(3, 37.6, "Do sparse autoencoders find a language model's concepts?", size=14.5, weight="bold", va="center")
-    ax.text(
-        3,
-        33.2,
-        "Patch a few features of one city into another city's prompt: only what they hold should change.",
-        size=9.4,
-        color=FAINT,
-        va="center",
+    ax.set(xlim=(0, WIDTH), ylim=(0, HEIGHT))
+    title = {"size": 14.5, "weight": "bold", "color": INK}
+    _write(ax, 3, 37.6, "Do sparse autoencoders find a language model's concepts?", **title)
+    _write(
+        ax, 3, 33.2, "Patch a few features of one city into another city's prompt: only what they hold should change."
     )
     _prompt(ax, 25.0, "source", "Tokyo", SOURCE)
     _prompt(ax, 8.2, "base", "Paris", BASE)
-    left = 29.5
+    left, right = 29.5, 29.5 + N_FEATURES * (CELL + GAP)
     _features(ax, left, 25.0, [SOURCE] * N_FEATURES)
-    patched = [SOURCE if i in SELECTED else BASE for i in range(N_FEATURES)]
-    _features(ax, left, 8.2, patched)
+    _features(ax, left, 8.2, [SOURCE if i in SELECTED else BASE for i in range(N_FEATURES)])
     for i in SELECTED:
         x = left + i * (CELL + GAP) + CELL / 2
         _arrow(ax, (x, 23.4), (x, 10.0), SOURCE, 1.5)
     middle = left + N_FEATURES * (CELL + GAP) / 2
-    ax.text(
-        middle,
-        16.7,
-        "selected features (mask = 1)",
-        size=9.4,
-        ha="center",
-        va="center",
-        bbox={"boxstyle": "round,pad=0.35", "fc": BACK, "ec": "#c9c4b8", "lw": 0.8},
-    )
-    ax.text(
-        middle, 28.4, "features of the residual stream at the city", size=9.4, color=FAINT, ha="center", va="center"
-    )
-    ax.text(middle, 4.3, "Paris, with five features of Tokyo", size=9.4, color=FAINT, ha="center", va="center")
-    right = left + N_FEATURES * (CELL + GAP)
+    box = {"boxstyle": "round,pad=0.35", "fc": BACK, "ec": "#c9c4b8", "lw": 0.8}
+    _write(ax, middle, 16.7, "selected features (mask = 1)", color=INK, ha="center", bbox=box)
+    _write(ax, middle, 28.4, "features of the residual stream at the city", ha="center")
+    _write(ax, middle, 4.3, "Paris, with five features of Tokyo", ha="center")
     _arrow(ax, (right + 0.8, 8.2), (right + 5.4, 8.2), INK, 1.6)
-    _answers(ax, right + 6.4)
+    _answer(ax, right + 6.4, 22.2, "which country?", "France", "Japan", "changes: cause")
+    _answer(ax, right + 6.4, 8.2, "which continent?", "Europe", "Europe", "stays: isolation")
     return Drawing(
         sheet,
         "The experiment: selected features of the source city's vector replace those of the base city's.",
@@ -71,20 +56,23 @@ def banner() -> Drawing:
     )
 
 
+def _write(ax, x: float, y: float, text: str, **style) -> None:
+    ax.text(x, y, text, **{"size": 9.4, "color": FAINT, "va": "center", **style})
+
+
 def _prompt(ax, y: float, role: str, city: str, color: str) -> None:
-    ax.text(3, y + 3.4, role, size=9.4, color=FAINT, va="center")
-    ax.text(3, y + 0.2, city, size=15, weight="bold", color=color, va="center")
+    _write(ax, 3, y + 3.4, role)
+    _write(ax, 3, y + 0.2, city, size=15, weight="bold", color=color)
     rest = "is a city in the country /\ncontinent of ..."
-    ax.text(3, y - 2.2, rest, size=9.4, va="top", linespacing=1.3)
+    _write(ax, 3, y - 2.2, rest, color=INK, va="top", linespacing=1.3)
 
 
 def _features(ax, left: float, y: float, colors: list[str]) -> None:
+    rounded = "round,pad=0,rounding_size=0.35"
     for i, color in enumerate(colors):
-        place = (left + i * (CELL + GAP), y - 1.5)
-        shade = {"fc": color, "alpha": SHADES[color][i]}
-        rounded = "round,pad=0,rounding_size=0.35"
-        ax.add_patch(patches.FancyBboxPatch(place, CELL, 3.0, boxstyle=rounded, lw=0, **shade))
-        ax.add_patch(patches.FancyBboxPatch(place, CELL, 3.0, boxstyle=rounded, fc="none", ec=color, lw=1.1))
+        for style in ({"fc": color, "alpha": SHADES[color][i], "lw": 0}, {"fc": "none", "ec": color, "lw": 1.1}):
+            place = (left + i * (CELL + GAP), y - 1.5)
+            ax.add_patch(patches.FancyBboxPatch(place, CELL, 3.0, boxstyle=rounded, **style))
 
 
 def _arrow(ax, start: tuple, end: tuple, color: str, width: float) -> None:
@@ -92,17 +80,13 @@ def _arrow(ax, start: tuple, end: tuple, color: str, width: float) -> None:
     ax.annotate("", end, start, arrowprops=style)
 
 
-def _answers(ax, x: float) -> None:
-    for y, question, before, after, verdict in (
-        (22.2, "which country?", "France", "Japan", "changes: cause"),
-        (8.2, "which continent?", "Europe", "Europe", "stays: isolation"),
-    ):
-        box = "round,pad=0,rounding_size=1"
-        card = patches.FancyBboxPatch((x, y - 5.6), WIDTH - 3 - x, 11.2, boxstyle=box, fc="white", ec="#d8d3c8", lw=0.9)
-        ax.add_patch(card)
-        ax.text(x + 1.8, y + 3.4, question, size=9.4, color=FAINT, va="center")
-        ax.text(x + 1.8, y - 0.1, before, size=12.5, color=BASE, weight="bold", va="center")
-        _arrow(ax, (x + 13.6, y - 0.1), (x + 17.6, y - 0.1), FAINT, 1.3)
-        color = BASE if before == after else SOURCE
-        ax.text(x + 19.2, y - 0.1, after, size=12.5, color=color, weight="bold", va="center")
-        ax.text(x + 1.8, y - 3.6, verdict, size=9.4, va="center")
+def _answer(ax, x: float, y: float, question: str, before: str, after: str, verdict: str) -> None:
+    """A card: the model's answer to a question before and after the patch."""
+    box = {"boxstyle": "round,pad=0,rounding_size=1", "fc": "white", "ec": "#d8d3c8", "lw": 0.9}
+    ax.add_patch(patches.FancyBboxPatch((x, y - 5.6), WIDTH - 3 - x, 11.2, **box))
+    _write(ax, x + 1.8, y + 3.4, question)
+    _write(ax, x + 1.8, y - 0.1, before, size=12.5, color=BASE, weight="bold")
+    _arrow(ax, (x + 13.6, y - 0.1), (x + 17.6, y - 0.1), FAINT, 1.3)
+    color = BASE if before == after else SOURCE
+    _write(ax, x + 19.2, y - 0.1, after, size=12.5, color=color, weight="bold")
+    _write(ax, x + 1.8, y - 3.6, verdict, color=INK)

@@ -6,12 +6,15 @@ matplotlib's objects are used without pyplot: no window, no global state.
 from __future__ import annotations
 
 import contextlib
+import math
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.files import write_atomically
+from common.paths import HOME
+from common.text import shortened
 from imports import figure, lines, matplotlib
 
 # ---------------------------------------------------------------- the look
@@ -40,39 +43,9 @@ STYLES = {
 }
 LABELS = {"none": "none (no patch)", "full": "full (whole vector)"}
 
-INK, FAINT, GRID, PAPER = "#1b1b1b", "#5c5c5c", "#e4e4e4", "#ffffff"
+INK, FAINT, PAPER = "#1b1b1b", "#5c5c5c", "#ffffff"  # as in look.mplstyle
 DPI = 160
-LOOK = {
-    "font.family": ["DejaVu Sans"],  # comes with matplotlib: the same on every machine
-    "font.size": 9,
-    "text.parse_math": False,  # a $ in a name is a $
-    "text.color": INK,
-    "figure.facecolor": PAPER,
-    "savefig.facecolor": "auto",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#8a8a8a",
-    "axes.labelcolor": INK,
-    "axes.labelsize": 9,
-    "axes.titlesize": 9.5,
-    "axes.titlelocation": "left",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.7,
-    "xtick.color": FAINT,
-    "ytick.color": FAINT,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "lines.linewidth": 1.7,
-    "svg.hashsalt": "one",  # ids in the file do not change from run to run
-    "svg.fonttype": "path",  # a page that shows the file needs no font
-    "path.simplify": False,
-}
+LOOK = HOME / "drawing" / "look.mplstyle"
 
 
 @contextlib.contextmanager
@@ -80,14 +53,13 @@ def look() -> Iterator[None]:
     """Draw with this project's settings and nobody's own matplotlibrc."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(LOOK)
+        matplotlib.rcParams.update(matplotlib.rc_params_from_file(LOOK, use_default_template=False))
         yield
 
 
 def printable(text: str, most: int = 48) -> str:
     """A name from outside as it may stand in a figure: one short line of characters that the font has."""
-    kept = "".join(c if c.isprintable() and ord(c) < 0x250 else "?" for c in text)
-    return kept if len(kept) <= most else "..." + kept[3 - most :]
+    return shortened("".join(c if c.isprintable() and ord(c) < 0x250 else "?" for c in text), most)
 
 
 def model_name(model: str) -> str:
@@ -108,12 +80,15 @@ class Drawing:
 
 @dataclass
 class Sheet:
-    """A figure laid out in inches: title, subtitle, rows x columns of panels, a key on the right, notes below."""
+    """A figure laid out in inches: title, subtitle, panels row by row, a key on the right, notes below.
+
+    notice: what must stand beside every number of the model, behind the notes.
+    """
 
     title: str
     subtitle: str
     notes: str = ""
-    rows: int = 1
+    count: int = 1  # of panels
     columns: int = 1
     panel_height: float = 3.6
     left: float = 0.72
@@ -123,32 +98,30 @@ class Sheet:
     width: float = 9.0  # 900 px in a README at 100 dpi
     share: bool = True  # axes: one scale for all panels
     heads: bool = False  # panels have titles
+    notice: str = ""
     figure: object = field(init=False)
-    panels: list[list] = field(init=False)
+    panels: list = field(init=False)
 
     def __post_init__(self):
-        top = 0.72 + 0.25 * self.heads
+        rows = math.ceil(self.count / self.columns)
+        self.notes = f"{self.notes} {printable(self.notice, 600)}".strip()
+        self.top = 0.72 + 0.25 * self.heads
         notes = textwrap.wrap(self.notes, int(self.width * 16))
         below = self.bottom + (0.18 + 0.145 * len(notes) if notes else 0.0)
-        inner = self.rows * self.panel_height + (self.rows - 1) * self.gap[1]
-        height = top + inner + below
-        self.figure = figure.Figure(figsize=(self.width, height))
+        inner = rows * self.panel_height + (rows - 1) * self.gap[1]
+        self.height = self.top + inner + below
+        self.figure = figure.Figure(figsize=(self.width, self.height))
         panel_width = (self.width - self.left - self.right - (self.columns - 1) * self.gap[0]) / self.columns
         self.panels = []
-        first = None
-        for i in range(self.rows):
-            row = []
-            for j in range(self.columns):
-                x = self.left + j * (panel_width + self.gap[0])
-                y = below + (self.rows - 1 - i) * (self.panel_height + self.gap[1])
-                place = (x / self.width, y / height, panel_width / self.width, self.panel_height / height)
-                sharing = {"sharex": first, "sharey": first} if self.share and first is not None else {}
-                row.append(self.figure.add_axes(place, **sharing))
-                first = first or row[0]
-            self.panels.append(row)
-        self.height, self.top, self.below = height, top, below
-        self._text(0.13, height - 0.17, self.title, size=12.5, weight="bold")
-        self._text(0.13, height - 0.43, self.subtitle, size=8.5, color=FAINT)
+        for i in range(self.count):
+            row, column = divmod(i, self.columns)
+            x = self.left + column * (panel_width + self.gap[0])
+            y = below + (rows - 1 - row) * (self.panel_height + self.gap[1])
+            place = (x / self.width, y / self.height, panel_width / self.width, self.panel_height / self.height)
+            first = self.panels[0] if self.share and self.panels else None
+            self.panels.append(self.figure.add_axes(place, sharex=first, sharey=first))
+        self._text(0.13, self.height - 0.17, self.title, size=12.5, weight="bold")
+        self._text(0.13, self.height - 0.43, self.subtitle, size=8.5, color=FAINT)
         self._text(0.13, 0.1 + 0.145 * len(notes), "\n".join(notes), size=7.5, color=FAINT, linespacing=1.3)
 
     def _text(self, x: float, y: float, text: str, **style) -> None:
@@ -156,41 +129,63 @@ class Sheet:
         if text:
             self.figure.text(x / self.width, y / self.height, text, va="top", ha="left", **style)
 
-    def name_y(self, ax, text: str) -> None:
-        """The name of a y axis, in line with those above and below whatever the tick labels' widths."""
-        ax.set_ylabel(text)
-        ax.yaxis.set_label_coords(-0.5 / (ax.get_position().width * self.width), 0.5)
+    def name_outer(self, x: str, y: str) -> None:
+        """Name the axes, and label their ticks, where nothing stands below or to the left of a panel."""
+        for i, ax in enumerate(self.panels):
+            is_lowest, is_leftmost = i + self.columns >= self.count, i % self.columns == 0
+            ax.tick_params(labelbottom=is_lowest, labelleft=is_leftmost)
+            ax.set_xlabel(x if is_lowest else "")
+            ax.set_ylabel(y if is_leftmost else "")
 
-    @property
-    def all_panels(self) -> list:
-        return [panel for row in self.panels for panel in row]
-
-    def key(self, handles: list, title: str = "", drop: float = 0.0) -> None:
-        """A legend in the margin on the right, where it covers no data; drop: inches below the top."""
+    def key(self, handles: list) -> None:
+        """A legend in the margin on the right, where it covers no data."""
         legend = self.figure.legend(
             handles=handles,
             loc="upper left",
-            bbox_to_anchor=(1 - (self.right - 0.12) / self.width, 1 - (self.top - 0.06 + drop) / self.height),
+            bbox_to_anchor=(1 - (self.right - 0.12) / self.width, 1 - (self.top - 0.06) / self.height),
             borderaxespad=0,
             handlelength=2.6,
             labelspacing=0.62,
-            title=title or None,
             alignment="left",
         )
         legend.set_in_layout(False)
 
+    def drawing(self, alt: str) -> Drawing:
+        """The finished figure; under it stands what the subtitle and the notes say."""
+        return Drawing(self.figure, f"{self.subtitle}. {self.notes}", alt)
 
-def handle(method: str, label: str | None = None, **other):
+
+# ---------------------------------------------------------------- on a panel
+
+
+def plot(ax, method: str, x, y, part: str, scale: float = 1.0, **other) -> None:
+    """A method's points in its colour and marker, with a white edge and no line unless `other` says so.
+
+    part: what is drawn; PART-METHOD names it in the file.  scale: of the marker.
+    """
+    style = STYLES[method]
+    about = {"color": style.color, "marker": style.marker, "ms": style.size * scale, "mec": "white", "mew": 0.6}
+    ax.plot(x, y, **{**about, "ls": "none", "zorder": 3, "gid": f"{part}-{method}", **other})
+
+
+def handle(method: str, **other):
     """A method's entry in a key."""
     style = STYLES[method]
-    look_of = {"color": style.color, "marker": style.marker, "linestyle": style.line, "markersize": style.size}
-    return lines.Line2D([], [], label=label or LABELS.get(method, method), **{**look_of, **other})
+    about = {"color": style.color, "marker": style.marker, "ls": style.line, "ms": style.size}
+    return lines.Line2D([], [], label=LABELS.get(method, method), **{**about, **other})
 
 
-def integer_ticks(values: list[int], most: int = 16) -> list[int]:
-    """Whole numbers to mark on an axis: all, or every second, fifth, tenth ... so that they do not crowd."""
+def whole_axis(ax, values: list[int], most: int = 16, room: float = 0.4) -> None:
+    """An x axis of whole numbers: all are marked, or every second, fifth, tenth ... so that they do not crowd."""
     step = next(s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if len(values) <= most * s or s == 1000)
-    return [value for value in values if value % step == 0] or values[:1]
+    ax.set_xlim(min(values, default=0) - room, max(values, default=1) + room)
+    ax.set_xticks([value for value in values if value % step == 0] or values[:1])
+    ax.grid(axis="x", visible=False)
+
+
+def name_ticks(ax, ticks) -> None:
+    """Mark these values of a y axis, to one decimal."""
+    ax.set_yticks(ticks, [f"{tick:.1f}" for tick in ticks])
 
 
 def plural(n: int, word: str) -> str:
@@ -205,24 +200,20 @@ def label_points(ax, points: list[tuple[float, float, str]], color: str, size: f
     per_point = ax.figure.dpi / 72
     half, height = 4.0 * per_point, size * per_point
     at = [tuple(ax.transData.transform((x, y))) for x, y, _ in points]
-    taken = [(px - half, py - half, px + half, py + half) for px, py in at]
-    frame = ax.bbox.extents
+    around = matplotlib.transforms.Bbox.from_extents  # left, bottom, right, top
+    taken = [around(px - half, py - half, px + half, py + half) for px, py in at]
     for (px, py), (x, y, text) in zip(at, points, strict=True):
         width = 0.68 * height * len(text)
         for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1), (0.8, 0.8), (-0.8, 0.8), (0.8, -0.8), (-0.8, -0.8)):
             cx, cy = px + dx * (half + width / 2 + per_point), py + dy * (half + height / 2)
-            box = (cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2)
-            inside = frame[0] <= box[0] and frame[1] <= box[1] and box[2] <= frame[2] and box[3] <= frame[3]
-            if inside and not any(_overlap(box, other) for other in taken):
+            box = around(cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2)
+            is_inside = ax.bbox.contains(*box.min) and ax.bbox.contains(*box.max)
+            if is_inside and not any(map(box.fully_overlaps, taken)):
                 offset = ((cx - px) / per_point, (cy - py) / per_point)
                 style = {"color": color, "fontsize": size, "ha": "center", "va": "center_baseline"}
                 ax.annotate(text, (x, y), offset, textcoords="offset points", annotation_clip=False, **style)
                 taken.append(box)
                 break
-
-
-def _overlap(a: tuple, b: tuple) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 # ---------------------------------------------------------------- files

@@ -8,22 +8,24 @@ another shape (a missing key, text for a number, NaN), is left out and stands in
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 
 from common.errors import UserError
 from common.paths import HOME
 from data.names import ATTRIBUTES
-from drawing.shapes import MASKS, QUALITY, QUALITY_ROW, RESULT, THREE, is_share, require
+from drawing.shapes import MASKS, QUALITY, QUALITY_ROW, RESULT, THREE, fault, is_share
 from featurizers.methods import METHODS
-from grid.profiles import DEFAULT_MODEL
+from grid.profiles import DEFAULT_MODEL, notice_of
 from grid.store import Run, Store
 from quality.names import SCORES_FILE
 from saes.releases import RELEASES
 
 PAPER_RESULTS = HOME / "data" / "paper_results.json"
+cell = itemgetter("target", "method", "layer", "seed")  # of a result, as Run takes them
+kind = itemgetter("model", "mode", "split")  # main.py puts one of each in a folder
 
 
 # ---------------------------------------------------------------- reading
@@ -40,9 +42,8 @@ class Collection:
     modified: float = 0.0  # when the newest file that is used was written, in seconds since 1970
 
     @property
-    def is_toy(self) -> bool:
-        """Is the model a toy world, under whatever name?"""
-        return self.model == "toy" or os.path.isfile(os.path.join(self.model, "world.json"))
+    def notice(self) -> str:
+        return notice(self.results, self.model)
 
     @property
     def model(self) -> str:
@@ -50,90 +51,81 @@ class Collection:
         names = [r["model"] for r in self.results] or [self.quality["config"]["model"]] * bool(self.quality)
         return names[0] if names else self.folder.name
 
+    def read(self, path: Path, shape) -> dict | None:
+        """The json of a file if it has the shape; else None and a line in `problems`."""
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            why = fault(content, shape)
+        except OSError as error:
+            why = error.strerror or str(error)
+        except (ValueError, RecursionError) as error:
+            why = "no json" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else str(error)
+        if why:
+            self.problems.append(f"{path.relative_to(self.folder)} ({why[:80]})")
+            return None
+        return content
+
+
+def notice(results: list[dict], model: str) -> str:
+    """What must stand beside every number: as the results say, or else by the model's name; '' if nothing must."""
+    said = [r["notice"] for r in results if r.get("notice")]
+    return said[0] if said else notice_of(model) or ""
+
 
 def collect(folder: Path) -> Collection:
     """Everything under OUTPUT/MODEL that can be drawn."""
     collection = Collection(folder)
     for path in sorted(folder.glob("*/*/layer*.json")):
-        content = _read(path, folder, RESULT, collection)
+        content = collection.read(path, RESULT)
         if content is None:
             continue
-        name = Run(*(content[key] for key in ("target", "method", "layer", "seed")))
+        name = Run(*cell(content))
         if f"{name}.json" != path.relative_to(folder).as_posix():
             collection.problems.append(f"{path.relative_to(folder)} (it says that it is {name})")
         else:
-            _normalise(content)
-            collection.results.append(content)
+            collection.results.append(_normalised(content))
             collection.modified = max(collection.modified, path.stat().st_mtime)
     _drop_foreign(collection)
     order = list(METHODS)
     collection.results.sort(
         key=lambda r: (ATTRIBUTES.index(r["target"]), r["layer"], order.index(r["method"]), r["seed"])
     )
-    path = folder / SCORES_FILE
-    if path.exists():
-        collection.quality = _read_quality(path, folder, collection)
+    collection.quality = _read_quality(folder / SCORES_FILE, collection)
     return collection
 
 
-def _read(path: Path, folder: Path, shape, collection: Collection) -> dict | None:
-    """The json of a file if it has the shape; else None and a line in `problems`."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        require(content, shape)
-    except (OSError, ValueError, RecursionError) as error:
-        why = "no json" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else str(error)
-        why = error.strerror or why if isinstance(error, OSError) else why
-        collection.problems.append(f"{path.relative_to(folder)} ({why[:80]})")
-        return None
-    return content
-
-
-def _normalise(result: dict) -> None:
-    """Optional parts: present and sound, or None."""
-    result.setdefault("l0", None)
-    result.setdefault("last_block", False)
-    result["versions"] = result.get("versions") or {}
-    reconstruction = result["baselines"].get("reconstruction")
-    try:
-        require(reconstruction, THREE)
-    except ValueError:
+def _normalised(result: dict) -> dict:
+    """With its optional parts: present and sound, or None."""
+    result = {"l0": None, "last_block": False, **result, "versions": result.get("versions") or {}}
+    if fault(result["baselines"].get("reconstruction"), THREE):
         result["baselines"]["reconstruction"] = None
     for mask in MASKS:
         # A bootstrap without a single pair of a kind has no interval: NaN in the file.
         intervals = result["test"][mask].get("interval95", {})
         sound = {name: ends for name, ends in intervals.items() if len(ends) == 2 and all(map(is_share, ends))}
         result["test"][mask]["interval95"] = sound
+    return result
 
 
 def _drop_foreign(collection: Collection) -> None:
-    """main.py puts one model, mode and split in a folder; results of another are not averaged with the rest."""
-
-    def kind(result: dict) -> tuple:
-        return result["model"], result["mode"], result["split"]
-
+    """Results of another model, mode or split than most are not averaged with the rest."""
     counts = Counter(map(kind, collection.results))
-    if len(counts) < 2:
-        return
-    main_kind = counts.most_common(1)[0][0]
-    for result in collection.results:
-        if kind(result) != main_kind:
-            name = Run(*(result[key] for key in ("target", "method", "layer", "seed")))
-            collection.problems.append(f"{name}.json (of {', '.join(kind(result))})")
-    collection.results = [result for result in collection.results if kind(result) == main_kind]
+    for foreign in [result for result in collection.results if kind(result) != counts.most_common(1)[0][0]]:
+        collection.problems.append(f"{Run(*cell(foreign))}.json (of {', '.join(kind(foreign))})")
+        collection.results.remove(foreign)
 
 
-def _read_quality(path: Path, folder: Path, collection: Collection) -> dict | None:
-    quality = _read(path, folder, QUALITY, collection)
+def _read_quality(path: Path, collection: Collection) -> dict | None:
+    quality = collection.read(path, QUALITY) if path.exists() else None
     if quality is None:
         return None
     rows = []
     for i, row in enumerate(quality["rows"]):
-        try:
-            require(row, QUALITY_ROW)
+        why = fault(row, QUALITY_ROW)
+        if why:
+            collection.problems.append(f"{path.name} (row {i + 1}: {why})")
+        else:
             rows.append({"raw_residual": False, **row})
-        except ValueError as error:
-            collection.problems.append(f"{path.name} (row {i + 1}: {error})")
     if not rows:
         collection.problems.append(f"{path.name} (no rows)")
         return None
@@ -195,7 +187,7 @@ def missing(results: list[dict]) -> list[str]:
     """
     if not results:
         return []
-    have = {(r["target"], r["method"], r["layer"], r["seed"]) for r in results}
+    have = set(map(cell, results))
     targets, seeds = ({r[key] for r in results} for key in ("target", "seed"))
     everywhere = {r["layer"] for r in results}
     is_toy = results[0]["model"] == "toy"  # its SAEs lie at every layer

@@ -10,11 +10,16 @@ and with one seed the bootstrap over cities that main.py saved (masks.scores.cit
 
 from __future__ import annotations
 
+import functools
 import math
+import statistics
 from dataclasses import dataclass
 
 from data.names import ATTRIBUTES
+from drawing.canvas import model_name, plural, printable
+from drawing.collect import notice
 from featurizers.methods import BASELINES, METHODS
+from imports import np
 
 
 @dataclass(frozen=True)
@@ -27,27 +32,13 @@ class Estimate:
     high: float | None = None
 
 
-def t_probability(t: float, df: int) -> float:
-    """P(|T| < t) of Student's t with whole degrees of freedom (Abramowitz & Stegun 26.7.3 and 26.7.4)."""
-    angle = math.atan(t / math.sqrt(df))
-    cos2 = math.cos(angle) ** 2
-    term = math.cos(angle) if df % 2 else 1.0
-    total = term if df > 1 else 0.0
-    for k in range(2 + df % 2, df - 1, 2):
-        term *= cos2 * (k - 1) / k
-        total += term
-    if df % 2:
-        return 2 / math.pi * (angle + math.sin(angle) * total)
-    return math.sin(angle) * total
-
-
+@functools.cache
 def t_quantile(df: int) -> float:
-    """t with P(|T| < t) = 0.95, by bisection."""
-    low, high = 1.0, 20.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if t_probability(middle, df) < 0.95 else (low, middle)
-    return high
+    """t with P(|T| < t) = 0.95, for Student's T: the angle atan(T / sqrt(df)) has a density like cos^(df - 1)."""
+    angles = np.linspace(0, np.pi / 2, 2_000_001)
+    density = np.cos(angles) ** (df - 1)
+    below = np.cumsum((density[1:] + density[:-1]) / 2)  # of the trapezoids up to each angle but the first
+    return math.sqrt(df) * math.tan(np.interp(0.95 * below[-1], below, angles[1:]))
 
 
 def over_seeds(values: list[float]) -> Estimate | None:
@@ -55,11 +46,10 @@ def over_seeds(values: list[float]) -> Estimate | None:
     n = len(values)
     if n == 0:
         return None
-    mean = math.fsum(values) / n
+    mean = statistics.fmean(values)
     if n == 1:
         return Estimate(mean, 1)
-    sd = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
-    half = t_quantile(n - 1) * sd / math.sqrt(n)
+    half = t_quantile(n - 1) * statistics.stdev(values) / math.sqrt(n)
     return Estimate(mean, n, mean - half, mean + half)
 
 
@@ -77,6 +67,10 @@ class Grid:
         self.n_cities = sorted({r["config"]["n_cities"] for r in results if "n_cities" in r["config"]})
         ran = {r["method"] for r in results}
         self.methods = [m for m in METHODS if m in ran and m not in BASELINES]
+
+    @property
+    def notice(self) -> str:
+        return notice(self.results, self.results[0]["model"])
 
     def of(self, target: str, method: str, layer: int) -> list[dict]:
         """The results of a cell, one a seed."""
@@ -114,3 +108,37 @@ class Grid:
 
     def is_last_block(self, layer: int) -> bool:
         return any(r["last_block"] for r in self.results if r["layer"] == layer)
+
+
+# ---------------------------------------------------------------- in words
+
+# Kept on one line by spaces that do not break.
+T_INTERVAL = "95 % interval of the mean over seeds, mean ± t(n-1) · sd / √n".replace(" ± ", "\u00a0±\u00a0")
+T_INTERVAL = T_INTERVAL.replace(" · sd / ", "\u00a0·\u00a0sd\u00a0/\u00a0")
+MASK_WORDS = {"soft": "soft mask", "hard": "hard mask"}
+
+
+def describe(grid: Grid, mask: str | None = None) -> str:
+    """One line that says whose results are drawn: model, mask, mode, split, seeds, cities."""
+    first = grid.results[0]
+    cities = " or ".join(f"{n:,}" for n in grid.n_cities)
+    parts = [
+        model_name(first["model"]),
+        MASK_WORDS[mask] if mask else "",
+        f"mode {printable(first['mode'], 12)}, split by {printable(first['split'], 12)}",
+        plural(len(grid.seeds), "seed"),
+        f"{cities} cities" if cities else "",
+    ]
+    return "  ·  ".join(part for part in parts if part)
+
+
+def interval_note(grid: Grid) -> str:
+    """What the bands or whiskers are."""
+    of_one = "95 % bootstrap interval over cities"
+    if len(grid.seeds) == 1:
+        return f"Whiskers: {of_one} (one seed)."
+    redraws = ", which also redraws the split of the cities," if grid.results[0]["split"] == "cities" else ""
+    note = f"Bands, and whiskers where a point stands alone: {T_INTERVAL}; a seed{redraws} is a replicate, "
+    note += f"n = {len(grid.seeds)}."
+    some_have_one = any(len(found) == 1 for found in grid.cells.values())
+    return note + f" Whiskers of cells with one seed: {of_one}." * some_have_one

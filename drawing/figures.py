@@ -6,8 +6,9 @@ import json
 import sys
 import textwrap
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 from common.errors import UserError
@@ -47,44 +48,33 @@ class Figure:
     """
 
     name: str
-    each: Callable[[Inputs], list]
+    each: Callable[[Inputs], Iterable]
     draw: Callable[[Inputs, object], Drawing | None]
 
 
-def targets(inputs: Inputs) -> list[str]:
-    return inputs.grid.targets
-
-
-def layers(inputs: Inputs) -> list[int]:
-    return trained_layers(inputs.grid)
-
-
-def quality(inputs: Inputs) -> list[dict]:
-    return [inputs.collection.quality] if inputs.collection.quality else []
-
-
+targets = attrgetter("grid.targets")
 # In the order of the report.
 FIGURES = (
     Figure("{}", targets, lambda i, target: by_layer(i.grid, target, i.mask, i.published)),
     Figure("cause_isolation_{}", targets, lambda i, target: cause_against_isolation(i.grid, target, i.mask)),
     Figure("features_{}", targets, lambda i, target: score_against_features(i.grid, target, i.mask)),
-    Figure("sae_quality", quality, lambda _, measured: sae_quality(measured)),
-    Figure("L{}acc", layers, lambda i, layer: by_epoch(i.grid, layer, "accuracy")),
-    Figure("L{}loss", layers, lambda i, layer: by_epoch(i.grid, layer, "loss")),
+    Figure("sae_quality", lambda i: filter(None, [i.collection.quality]), lambda _, quality: sae_quality(quality)),
+    Figure("L{}acc", lambda i: trained_layers(i.grid), lambda i, layer: by_epoch(i.grid, layer, "accuracy")),
+    Figure("L{}loss", lambda i: trained_layers(i.grid), lambda i, layer: by_epoch(i.grid, layer, "loss")),
 )
 
 
 def draw_figures(args: Namespace) -> None:
     """Do what the command line asks for.  Raises UserError."""
     paper = json.loads(PAPER_RESULTS.read_text(encoding="utf-8"))
-    if args.paper:
-        draw_published(args.output, paper)
-        return
-    folder = choose_folder(args.results, args.results_named, args.model)
+    folder = None if args.paper else choose_folder(args.results, args.results_named, args.model)
     collection = collect(folder) if folder else None
     if collection and collection.problems:
         say(f"skipped: {abridged(collection.problems)}")
-    if collection is None or not (collection.results or collection.quality):
+    if collection and (collection.results or collection.quality):
+        draw_results(args, collection, paper)
+        return
+    if not args.paper:
         if args.results_named or args.model:
             raise UserError(f"nothing in {folder} can be drawn; run main.py with --output {args.results}")
         also = "; no report without results" if args.report else ""
@@ -92,9 +82,11 @@ def draw_figures(args: Namespace) -> None:
             f"no results in {args.results}: the paper's published numbers are drawn (soft mask){also}; make results "
             "with ./run.sh --model toy, or ./run.sh for GPT-2 small"
         )
-        draw_published(args.output, paper)
-        return
-    draw_results(args, collection, paper)
+    for target in ATTRIBUTES:  # the paper's numbers, under their own name
+        with look():
+            save(as_published(paper, target), args.output, target)
+    draw_banner(args.output)
+    announce(args.output, list(ATTRIBUTES))
 
 
 def draw_results(args: Namespace, collection: Collection, paper: dict) -> None:
@@ -103,7 +95,7 @@ def draw_results(args: Namespace, collection: Collection, paper: dict) -> None:
     mask = args.mask or ("soft" if mode == "paper" else "hard")
     is_comparable = collection.model == paper["model"] and mode == paper["mode"]
     inputs = Inputs(collection, grid, mask, paper if is_comparable else None)
-    shown = []
+    shown = {}
     for entry in FIGURES:
         for value in entry.each(inputs):
             with look():
@@ -111,7 +103,7 @@ def draw_results(args: Namespace, collection: Collection, paper: dict) -> None:
             if drawing:
                 name = entry.name.format(value)
                 save(drawing, args.output, name)
-                shown.append(report.Shown(name, drawing.caption, drawing.alt))
+                shown[name] = drawing
     draw_banner(args.output)
     lacking = missing(collection.results)
     if lacking:
@@ -119,7 +111,7 @@ def draw_results(args: Namespace, collection: Collection, paper: dict) -> None:
     undrawn = not_drawn(inputs)
     if undrawn:
         say(f"not drawn: {'; '.join(undrawn)}")
-    announce(args.output, [s.name for s in shown])
+    announce(args.output, list(shown))
     if args.report:
         path = args.output / "report.html"
         page = report.page(collection, grid, mask, shown, args.output, lacking)
@@ -139,16 +131,6 @@ def not_drawn(inputs: Inputs) -> list[str]:
         path = inputs.collection.folder / SCORES_FILE
         found.append(f"sae_quality ({path} {'is broken' if path.exists() else 'is not there'}; eval_sae.py makes it)")
     return found
-
-
-def draw_published(output: Path, paper: dict) -> None:
-    """The paper's numbers, under their own name."""
-    for target in ATTRIBUTES:
-        with look():
-            drawing = as_published(paper, target)
-        save(drawing, output, target)
-    draw_banner(output)
-    announce(output, list(ATTRIBUTES))
 
 
 def announce(output: Path, names: list[str]) -> None:

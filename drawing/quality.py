@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from drawing.canvas import FAINT, STYLES, Drawing, Sheet, handle, integer_ticks, model_name
+import itertools
+
+from data.names import ATTRIBUTES
+from drawing.canvas import FAINT, STYLES, Drawing, Sheet, handle, model_name, name_ticks, plot, whole_axis
+from drawing.collect import notice
 from imports import lines, np
 from quality.names import PLACES
 from saes.releases import RELEASES
@@ -14,101 +18,89 @@ MEASURES = {
 }
 LOWEST = -0.5  # explained variance below this is drawn as an arrow on the axis' lower edge,
 FLOOR = -0.85  # which then lies here
-ATTRIBUTE_FILL = {"country": "full", "continent": "none"}
 
 
 def sae_quality(quality: dict) -> Drawing:
     """Rows: measures; columns: at the city's position, at all positions."""
     rows = quality["rows"]
-    layers = sorted({row["layer"] for row in rows})
+    has_raw = any(row["raw_residual"] for row in rows)
     notes = (
         "Filled marks: country prompts; hollow: continent prompts. Squared error: |x_hat - x|², mean over vectors. "
         "Explained variance: 1 is perfect, 0 is no better than the mean vector. Accuracy: the model's own answers with "
         "x_hat in place of x (the attribute that the prompt asks for). "
     )
-    clipped = any(_below(row[place]["explained_variance"]) for row in rows for place in PLACES)
-    if clipped:
+    if any(_below(value) for value in _values(rows, "explained_variance")):
         notes += f"Arrows on the lower edge: explained variance below {LOWEST}, with its value where there is room. "
-    if any(row["raw_residual"] for row in rows):
+    if has_raw:
         notes += "Pale dashes: fed the raw residual, not the mean-centred one that the SAE was trained on. "
     subtitle = model_name(quality["config"]["model"])
     if "n_cities" in quality["config"]:
         subtitle += f"  ·  {quality['config']['n_cities']:,} cities"
-    sheet = Sheet(
-        "SAE quality by layer",
-        subtitle,
-        notes,
-        rows=len(MEASURES),
-        columns=len(PLACES),
-        panel_height=1.75,
-        gap=(0.62, 0.3),
-        share=False,
-        heads=True,
-    )
+    columns = len(PLACES)
+    size = {"panel_height": 1.75, "gap": (0.62, 0.3), "share": False, "heads": True}
+    said = notice([], quality["config"]["model"])
+    sheet = Sheet("SAE quality by layer", subtitle, notes, len(MEASURES) * columns, columns, notice=said, **size)
     releases = [release for release in RELEASES if any(row["method"] == release for row in rows)]
-    for i, measure in enumerate(MEASURES):
-        for j, place in enumerate(PLACES):
-            ax = sheet.panels[i][j]
-            _dress(ax, rows, measure, layers, is_lowest=i == len(MEASURES) - 1)
-            if i == 0:
-                ax.set_title(PLACES[place])
-            if j == 0:
-                sheet.name_y(ax, MEASURES[measure])
-            below = []
-            for k, release in enumerate(releases):
-                shift = (k - (len(releases) - 1) / 2) * 0.05
-                for attribute in ATTRIBUTE_FILL:
-                    for raw in (False, True):
-                        points = {
-                            row["layer"]: row[place][measure]
-                            for row in rows
-                            if (row["method"], row["attribute"], row["raw_residual"]) == (release, attribute, raw)
-                            and row[place][measure] is not None
-                        }
-                        below += _line(ax, release, points, attribute, raw, shift, measure)
-            _arrows(ax, below)
+    for ax, (measure, place) in zip(sheet.panels, itertools.product(MEASURES, PLACES), strict=True):
+        _dress(ax, rows, measure)
+        _arrows(ax, _lines(ax, rows, measure, place, releases))
+    for ax, title in zip(sheet.panels, PLACES.values(), strict=False):
+        ax.set_title(title)
+    for ax, name in zip(sheet.panels[::columns], MEASURES.values(), strict=True):
+        ax.set_ylabel(name)
+        ax.yaxis.set_label_coords(-0.5 / (ax.get_position().width * sheet.width), 0.5)  # whatever the ticks' widths
+    for i, ax in enumerate(sheet.panels):
+        is_lowest = i + columns >= sheet.count
+        ax.tick_params(labelbottom=is_lowest)
+        ax.set_xlabel("layer" if is_lowest else "")
     handles = [handle(release) for release in releases]
     handles += [
         lines.Line2D([], [], color=FAINT, marker="o", ms=5, lw=1.4, label="country prompts"),
         lines.Line2D([], [], color=FAINT, marker="o", ms=5, mfc="white", lw=0.9, label="continent prompts"),
     ]
-    if any(row["raw_residual"] for row in rows):
+    if has_raw:
         handles.append(lines.Line2D([], [], color=FAINT, alpha=0.5, ls=(0, (3, 2)), lw=1.1, label="raw residual"))
     sheet.key(handles)
-    return Drawing(sheet.figure, f"{subtitle}. {notes}", _in_words(rows, releases))
+    return sheet.drawing(_in_words(rows, releases))
 
 
-def _below(value: float | None) -> bool:
-    return value is not None and value < LOWEST
+def _values(rows: list[dict], measure: str) -> list[float]:
+    """A measure at both places, where it was taken."""
+    return [row[place][measure] for row in rows for place in PLACES if row[place][measure] is not None]
+
+
+def _below(value: float) -> bool:
+    return value < LOWEST
+
+
+def _lines(ax, rows: list[dict], measure: str, place: str, releases: list[str]) -> list[tuple]:
+    """Draw all SAE families on a panel; returns (x, value, colour) of what lies below the axis."""
+    below = []
+    for (k, release), attribute, raw in itertools.product(enumerate(releases), ATTRIBUTES, (False, True)):
+        points = {
+            row["layer"]: row[place][measure]
+            for row in rows
+            if (row["method"], row["attribute"], row["raw_residual"]) == (release, attribute, raw)
+            and row[place][measure] is not None
+        }
+        if points:
+            below += _line(ax, release, points, attribute, raw, (k - (len(releases) - 1) / 2) * 0.05, measure)
+    return below
 
 
 def _line(ax, release: str, points: dict, attribute: str, raw: bool, shift: float, measure: str) -> list[tuple]:
     """Draw one SAE family on one attribute; returns (x, value, colour) of what lies below the axis."""
-    if not points:
-        return []
-    style = STYLES[release]
+    color = STYLES[release].color
     layers = np.arange(min(points), max(points) + 1)
     values = np.array([points.get(int(layer), np.nan) for layer in layers], dtype=float)
-    floor = measure == "explained_variance"
-    off = values < LOWEST if floor else np.zeros(len(values), dtype=bool)
+    off = (values < LOWEST) & (measure == "explained_variance")
+    about = {"lw": 1.5, "mew": 0.5}
+    if attribute != "country":
+        about = {"lw": 0.9, "mfc": "white", "mec": color, "mew": 0.9, "zorder": 2.8}
+    part = {"gid": f"{measure}-{release}-{attribute}" + "-raw" * raw, "ls": (0, (3, 2)) if raw else "-"}
     drawn = np.where(off, np.nan, values)
-    is_country = attribute == "country"
-    ax.plot(
-        layers + shift,
-        drawn,
-        color=style.color,
-        alpha=0.5 if raw else 1.0,
-        ls=(0, (3, 2)) if raw else "-",
-        lw=1.5 if is_country else 0.9,
-        marker=style.marker,
-        ms=style.size * 0.85,
-        mfc=style.color if is_country else "white",
-        mec="white" if is_country else style.color,
-        mew=0.5 if is_country else 0.9,
-        gid=f"{measure}-{release}-{attribute}" + "-raw" * raw,
-        zorder=3 if is_country else 2.8,
-    )
-    return [(float(x) + shift, float(v), style.color) for x, v in zip(layers[off], values[off], strict=True)]
+    plot(ax, release, layers + shift, drawn, measure, 0.85, alpha=0.5 if raw else 1.0, **about, **part)
+    return [(float(x) + shift, float(v), color) for x, v in zip(layers[off], values[off], strict=True)]
 
 
 def _arrows(ax, below: list[tuple]) -> None:
@@ -129,14 +121,10 @@ def _arrows(ax, below: list[tuple]) -> None:
             right = at + width / 2
 
 
-def _dress(ax, rows: list[dict], measure: str, layers: list[int], is_lowest: bool) -> None:
-    values = [row[p][measure] for row in rows for p in PLACES if row[p][measure] is not None]  # one scale for both
-    ax.set_xlim(min(layers) - 0.4, max(layers) + 0.4)
-    ax.set_xticks(integer_ticks(list(range(min(layers), max(layers) + 1)), 12))
-    ax.grid(axis="x", visible=False)
-    ax.tick_params(labelbottom=is_lowest)
-    if is_lowest:
-        ax.set_xlabel("layer")
+def _dress(ax, rows: list[dict], measure: str) -> None:
+    values = _values(rows, measure)  # one scale for both places
+    layers = [row["layer"] for row in rows]
+    whole_axis(ax, list(range(min(layers), max(layers) + 1)), 12)
     if measure == "squared_error":
         if values and min(values) > 0:
             ax.set_yscale("log")
@@ -151,8 +139,7 @@ def _dress(ax, rows: list[dict], measure: str, layers: list[int], is_lowest: boo
     elif measure == "explained_variance":
         low = FLOOR if any(map(_below, values)) else min(0.0, *values, 0.0)
         ax.set_ylim(low, 1.04)
-        ticks = [tick for tick in (-0.5, 0.0, 0.5, 1.0) if tick >= low]
-        ax.set_yticks(ticks, [f"{tick:.1f}" for tick in ticks])
+        name_ticks(ax, [tick for tick in (-0.5, 0.0, 0.5, 1.0) if tick >= low])
         ax.axhline(0, color="#b5b5b5", lw=0.9, zorder=1)
     else:
         ax.set_ylim(0, 1.04)

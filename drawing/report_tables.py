@@ -6,12 +6,22 @@ import html
 
 from data.names import other
 from drawing.canvas import plural
-from drawing.estimates import Estimate, Grid
-from drawing.scores import MASK_WORDS, T_INTERVAL
+from drawing.estimates import MASK_WORDS, T_INTERVAL, Estimate, Grid
 from featurizers.methods import BASELINES, METHODS
 from masks.names import SCORES
 
 NOTHING = "\N{EN DASH}"  # a cell that was not measured
+TEXT = 'class="text" scope="col"'  # of the head of a column of words
+MEASURES = {  # of an SAE: head and digits
+    "squared_error": ("squared error", 2),
+    "explained_variance": ("explained variance", 3),
+    "cosine": ("cosine", 3),
+    "l0": ("l0", 1),
+    "dead_share": ("dead", 3),
+    "accuracy": ("accuracy", 3),
+    "ce_loss_score": ("CE score", 3),
+    "kl_div": ("KL", 3),
+}
 
 
 def text(value) -> str:
@@ -30,6 +40,14 @@ def table(name: str, caption: str, head: str, rows: str) -> str:
     )
 
 
+def heads(names, about: str = 'scope="col"') -> str:
+    return "".join(f"<th {about}>{name}</th>" for name in names)
+
+
+def _cells(values, about: str = "") -> str:
+    return "".join(f"<td{about}>{value}</td>" for value in values)
+
+
 def _number(value: float | None, digits: int = 3) -> str:
     return NOTHING if value is None else f"{value:,.{digits}f}"
 
@@ -46,12 +64,11 @@ def glance(grid: Grid, target: str, mask: str) -> str:
         for layer in grid.layers:
             estimate = grid.score(target, method, layer, mask, "disentangle")
             mark = ' class="wins"' if _wins(grid, target, method, layer, mask) else ""
-            cells += f"<td{mark}>{_number(estimate and estimate.mean, 2)}</td>"
-        if cells.replace(f"<td>{NOTHING}</td>", ""):
+            cells += _cells([_number(estimate and estimate.mean, 2)], mark)
+        if cells.replace(_cells([NOTHING]), ""):
             kind = ' class="beside"' if method in BASELINES else ""
             rows += f'<tr{kind}><th scope="row">{method}</th>{cells}</tr>'
-    head = '<tr><th class="text" scope="col">layer</th>'
-    head += "".join(f'<th scope="col">{layer}</th>' for layer in grid.layers) + "</tr>"
+    head = f"<tr>{heads(['layer'], TEXT)}{heads(grid.layers)}</tr>"
     caption = (
         f"Disentangle, target {target}, {MASK_WORDS[mask]}, test pairs, mean over {plural(len(grid.seeds), 'seed')}. "
         "Bold and underlined: the whole 95 % interval lies above both none and full."
@@ -69,18 +86,15 @@ def _wins(grid: Grid, target: str, method: str, layer: int, mask: str) -> bool:
 
 def scores(grid: Grid, target: str) -> str:
     """Every score of a target, by layer."""
-    heads = "".join(f'<th colspan="4" scope="colgroup">{name} mask</th>' for name in ("hard", "soft"))
-    names = 2 * [*(f'<th scope="col">{name}</th>' for name in SCORES), '<th scope="col">95 %</th>']
-    head = f'<tr><th class="text" rowspan="2" scope="col">method</th>{heads}'
-    head += (
-        f'<th rowspan="2" scope="col">selected</th><th rowspan="2" scope="col">l0</th></tr><tr>{"".join(names)}</tr>'
-    )
+    over = 'rowspan="2" scope="col"'
+    head = "<tr>" + heads(["method"], f'class="text" {over}')
+    head += heads(("hard mask", "soft mask"), 'colspan="4" scope="colgroup"') + heads(("selected", "l0"), over)
+    head += f"</tr><tr>{heads(2 * (*SCORES, '95 %'))}</tr>"
     rows = ""
     for layer in grid.layers:
         last = ", the last block: nothing can be learned here" if grid.is_last_block(layer) else ""
         rows += f'<tr class="layer"><th colspan="11" class="text" scope="rowgroup">layer {layer}{last}</th></tr>'
-        for method in (*BASELINES, *grid.methods):
-            rows += _score_row(grid, target, method, layer)
+        rows += "".join(_score_row(grid, target, method, layer) for method in (*BASELINES, *grid.methods))
     over_seeds = f"{T_INTERVAL}, which may reach past 0 or 1"
     kind = over_seeds if len(grid.seeds) > 1 else "95 % bootstrap interval over cities"
     caption = f"Target {target}, other fact {other(target)}, test pairs. Behind disentangle, its {kind}. "
@@ -91,53 +105,37 @@ def scores(grid: Grid, target: str) -> str:
 def _score_row(grid: Grid, target: str, method: str, layer: int) -> str:
     if grid.score(target, method, layer, "hard", "disentangle") is None:
         return ""
-    cells = ""
+    cells = []
     for mask in ("hard", "soft"):
         found = [grid.score(target, method, layer, mask, name) for name in SCORES]
-        cells += "".join(f"<td>{_number(estimate.mean)}</td>" for estimate in found)
-        cells += f"<td>{_interval(found[-1])}</td>"
+        cells += [*(_number(estimate.mean) for estimate in found), _interval(found[-1])]
     selected, of, l0 = (grid.mean(target, method, layer, key) for key in ("n_selected", "n_features", "l0"))
-    count = NOTHING if selected is None else f"{selected:,.0f}/{of:,.0f}"
+    cells += [NOTHING if selected is None else f"{selected:,.0f}/{of:,.0f}", _number(l0, 1)]
     where = f'data-target="{target}" data-layer="{layer}" data-method="{method}"'
     kind = ' class="beside"' if method in BASELINES else ""
-    row = f'<tr{kind} {where}><th scope="row">{method}</th>{cells}<td>{count}</td><td>{_number(l0, 1)}</td></tr>'
+    row = f'<tr{kind} {where}><th scope="row">{method}</th>{_cells(cells)}</tr>'
     spliced = [grid.reconstruction(target, method, layer, name) for name in SCORES]
     if all(spliced):
-        three = "".join(f"<td>{_number(estimate.mean)}</td>" for estimate in spliced) + f"<td>{NOTHING}</td>"
-        row += f'<tr class="beside" {where} data-reconstruction><th scope="row">&emsp;reconstruction</th>{three}{three}'
-        row += f"<td>{NOTHING}</td><td>{_number(l0, 1)}</td></tr>"
+        cells = [*2 * (*(_number(estimate.mean) for estimate in spliced), NOTHING), NOTHING, _number(l0, 1)]
+        row += f'<tr class="beside" {where} data-reconstruction><th scope="row">&emsp;reconstruction</th>'
+        row += f"{_cells(cells)}</tr>"
     return row
 
 
 def quality_table(quality: dict | None) -> str:
     if quality is None:
         return "<p>Not measured.</p>"
-    measures = {
-        "squared_error": ("squared error", 2),
-        "explained_variance": ("explained variance", 3),
-        "cosine": ("cosine", 3),
-        "l0": ("l0", 1),
-        "dead_share": ("dead", 3),
-        "accuracy": ("accuracy", 3),
-        "ce_loss_score": ("CE score", 3),
-        "kl_div": ("KL", 3),
-    }
-    head = "<tr>" + "".join(
-        f'<th class="text" scope="col">{name}</th>' for name in ("SAE", "layer", "prompts", "at", "input")
-    )
-    head += "".join(f'<th scope="col">{name}</th>' for name, _ in measures.values()) + "</tr>"
+    head = heads(("SAE", "layer", "prompts", "at", "input"), TEXT) + heads(name for name, _ in MEASURES.values())
     rows = ""
     for row in sorted(quality["rows"], key=lambda r: (list(METHODS).index(r["method"]), r["layer"], r["raw_residual"])):
         for place in ("city", "all"):
             words = (row["layer"], row["attribute"], place, "raw" if row["raw_residual"] else "centred")
-            rows += f'<tr><th scope="row">{row["method"]}</th>' + "".join(
-                f'<td class="text">{word}</td>' for word in words
-            )
-            rows += "".join(f"<td>{_number(row[place].get(key), digits)}</td>" for key, (_, digits) in measures.items())
-            rows += "</tr>"
+            numbers = (_number(row[place].get(key), digits) for key, (_, digits) in MEASURES.items())
+            rows += f'<tr><th scope="row">{row["method"]}</th>'
+            rows += _cells(words, ' class="text"') + _cells(numbers) + "</tr>"
     caption = (
         "How well each SAE reconstructs, and the model's accuracy with the reconstruction in place of the vector; at: "
         "the city's position only, or all positions. CE score: 1 is no loss, 0 is as bad as ablation. dead: share of "
         f"latents that never fired on these prompts. {NOTHING}: not measured."
     )
-    return table("quality-table", caption, head, rows)
+    return table("quality-table", caption, f"<tr>{head}</tr>", rows)

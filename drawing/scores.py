@@ -2,41 +2,12 @@
 
 from __future__ import annotations
 
-from drawing.canvas import FAINT, STYLES, Drawing, Sheet, handle, integer_ticks, model_name, plural, printable
-from drawing.estimates import Estimate, Grid
+import math
+
+from drawing.canvas import FAINT, STYLES, Drawing, Sheet, handle, name_ticks, plot, whole_axis
+from drawing.estimates import MASK_WORDS, Estimate, Grid, describe, interval_note
 from featurizers.methods import BASELINES
 from imports import lines, np
-
-# Kept on one line by spaces that do not break.
-T_INTERVAL = "95 % interval of the mean over seeds, mean ± t(n-1) · sd / √n".replace(" ± ", "\u00a0±\u00a0")
-T_INTERVAL = T_INTERVAL.replace(" · sd / ", "\u00a0·\u00a0sd\u00a0/\u00a0")
-MASK_WORDS = {"soft": "soft mask", "hard": "hard mask"}
-
-
-def describe(grid: Grid, mask: str | None = None) -> str:
-    """One line that says whose results are drawn: model, mask, mode, split, seeds, cities."""
-    first = grid.results[0]
-    cities = " or ".join(f"{n:,}" for n in grid.n_cities)
-    parts = [
-        model_name(first["model"]),
-        MASK_WORDS[mask] if mask else "",
-        f"mode {printable(first['mode'], 12)}, split by {printable(first['split'], 12)}",
-        plural(len(grid.seeds), "seed"),
-        f"{cities} cities" if cities else "",
-    ]
-    return "  ·  ".join(part for part in parts if part)
-
-
-def interval_note(grid: Grid) -> str:
-    """What the bands or whiskers are."""
-    of_one = "95 % bootstrap interval over cities"
-    if len(grid.seeds) == 1:
-        return f"Whiskers: {of_one} (one seed)."
-    redraws = ", which also redraws the split of the cities," if grid.results[0]["split"] == "cities" else ""
-    note = f"Bands, and whiskers where a point stands alone: {T_INTERVAL}; a seed{redraws} is a replicate, "
-    note += f"n = {len(grid.seeds)}."
-    some_have_one = any(len(found) == 1 for found in grid.cells.values())
-    return note + f" Whiskers of cells with one seed: {of_one}." * some_have_one
 
 
 def by_layer(grid: Grid, target: str, mask: str, published: dict | None = None) -> Drawing:
@@ -48,27 +19,28 @@ def by_layer(grid: Grid, target: str, mask: str, published: dict | None = None) 
     notes += f"answer about the other fact stays). Points of a layer stand side by side. {interval_note(grid)}"
     if published:
         notes += " Faint dashes: published by Chaudhary & Geiger (2024), soft mask, mode paper."
-    sheet = Sheet(f"Disentangle score by layer, target {target}", describe(grid, mask), notes)
-    ax = sheet.panels[0][0]
-    if published:
-        for method, points in published["disentangle"][target].items():
-            _faint_line(ax, method, {int(layer): value for layer, value in points.items()})
-    names = [*BASELINES, *grid.methods]
+    sheet = Sheet(f"Disentangle score by layer, target {target}", describe(grid, mask), notes, notice=grid.notice)
+    [ax] = sheet.panels
+    faint = {"alpha": 0.45, "lw": 1.1, "ls": (0, (4, 2)), "ms": 3, "mew": 0, "zorder": 1.5}
+    for method, points in published["disentangle"][target].items() if published else ():
+        plot(ax, method, list(map(int, points)), list(points.values()), "published", **faint)
     shifts = dict(zip(grid.methods, _shifts(len(grid.methods), grid.layers), strict=True))
-    shown = []
-    for method in names:
+    shown = {}
+    for method in (*BASELINES, *grid.methods):
         estimates = {layer: grid.score(target, method, layer, mask, "disentangle") for layer in grid.layers}
         estimates = {layer: estimate for layer, estimate in estimates.items() if estimate}
-        if not estimates:
-            continue
-        shown.append(method)
-        _line(ax, method, estimates, shifts.get(method, 0.0))
+        if estimates:
+            shown[method] = estimates
+            _line(ax, method, estimates, shifts.get(method, 0.0))
     _dress(ax, grid.layers)
     handles = [handle(method) for method in shown]
     if published:
         handles.append(lines.Line2D([], [], color=FAINT, alpha=0.6, lw=1.2, ls=(0, (4, 2)), label="as published"))
     sheet.key(handles)
-    return Drawing(sheet.figure, f"{describe(grid, mask)}. {notes}", _in_words(grid, target, mask, shown))
+    return sheet.drawing(
+        f"Line chart: disentangle score, target {target}, {MASK_WORDS[mask]}, layers {grid.layers[0]} to "
+        f"{grid.layers[-1]}. Highest of each: {', '.join(_best(*each) for each in shown.items())}."
+    )
 
 
 def as_published(paper: dict, target: str) -> Drawing:
@@ -81,7 +53,7 @@ def as_published(paper: dict, target: str) -> Drawing:
         f"{baseline}. SAEs that do not exist (Apollo beyond layers 1, 5, 9) are absent."
     )
     sheet = Sheet(f"As published: disentangle score by layer, target {target}", subtitle, notes)
-    ax = sheet.panels[0][0]
+    [ax] = sheet.panels
     scores = paper["disentangle"][target]
     layers = sorted({int(layer) for points in scores.values() for layer in points})
     _line(ax, "none", {layer: Estimate(baseline, 1) for layer in layers}, 0.0)
@@ -94,49 +66,37 @@ def as_published(paper: dict, target: str) -> Drawing:
     return Drawing(sheet.figure, notes, alt + f"Doing nothing: {baseline}.")
 
 
+def _best(method: str, estimates: dict[int, Estimate]) -> str:
+    layer = max(estimates, key=lambda layer: estimates[layer].mean)
+    return f"{method} {estimates[layer].mean:.2f} at layer {layer}"
+
+
 # ---------------------------------------------------------------- lines
 
 
 def _line(ax, method: str, estimates: dict[int, Estimate], shift: float) -> None:
     """Estimates by layer: markers, a line where layers follow each other, intervals."""
-    style = STYLES[method]
+    color = STYLES[method].color
     layers = np.arange(min(estimates), max(estimates) + 1)
-    mean, low, high = (
-        np.array([getattr(estimates.get(int(layer)), part, None) for layer in layers], dtype=float)
-        for part in ("mean", "low", "high")
-    )
-    x = layers + shift
-    is_baseline = method in BASELINES
-    if np.isnan(mean).any():  # layers without an SAE lie between: a hairline leads the eye, no value is claimed
-        have = ~np.isnan(mean)
-        ax.plot(x[have], mean[have], color=style.color, lw=0.8, ls=(0, (1, 2)), gid=f"bridge-{method}", zorder=2)
-    ax.plot(
-        x,
-        mean,
-        color=style.color,
-        ls=style.line,
-        lw=1.3 if is_baseline else 1.7,
-        marker=style.marker,
-        ms=style.size * (0.75 if is_baseline else 1),
-        mec=style.color if is_baseline else "white",
-        mew=1.0 if is_baseline else 0.6,
-        gid=f"line-{method}",
-        zorder=2.5 if is_baseline else 3,
-        clip_on=False,
-    )
-    if is_baseline:
+    found = [estimates.get(int(layer), Estimate(math.nan, 0)) for layer in layers]
+    mean, low, high = (np.array([getattr(e, part) for e in found], dtype=float) for part in ("mean", "low", "high"))
+    x, there = layers + shift, ~np.isnan(mean)
+    if not there.all():  # layers without an SAE lie between: a hairline leads the eye, no value is claimed
+        ax.plot(x[there], mean[there], color=color, lw=0.8, ls=(0, (1, 2)), gid=f"bridge-{method}", zorder=2)
+    line = {"ls": STYLES[method].line, "lw": 1.7, "clip_on": False}
+    if method in BASELINES:
+        plot(ax, method, x, mean, "line", 0.75, **{**line, "lw": 1.3, "mec": color, "mew": 1.0, "zorder": 2.5})
         return
-    over_seeds = np.array([getattr(estimates.get(int(layer)), "n", 0) > 1 for layer in layers])
-    alone = _alone(mean)
-    band = over_seeds & ~alone
+    plot(ax, method, x, mean, "line", **line)
+    is_alone = there & ~np.r_[False, there[:-1]] & ~np.r_[there[1:], False]  # a band has no width there
+    band = np.array([e.n > 1 for e in found]) & ~is_alone
     if band.any():
         ends = (np.where(band, low, np.nan), np.where(band, high, np.nan))
-        ax.fill_between(x, *ends, color=style.color, alpha=0.16, lw=0, gid=f"band-{method}", zorder=1)
+        ax.fill_between(x, *ends, color=color, alpha=0.16, lw=0, gid=f"band-{method}", zorder=1)
     whisker = ~band & ~np.isnan(low)
     if whisker.any():
-        ax.vlines(
-            x[whisker], low[whisker], high[whisker], color=style.color, lw=0.9, alpha=0.55, gid=f"whiskers-{method}"
-        )
+        ends = (low[whisker], high[whisker])
+        ax.vlines(x[whisker], *ends, color=color, lw=0.9, alpha=0.55, gid=f"whiskers-{method}")
 
 
 def _shifts(n: int, layers: list[int]) -> list[float]:
@@ -145,48 +105,9 @@ def _shifts(n: int, layers: list[int]) -> list[float]:
     return [(i - (n - 1) / 2) * step for i in range(n)]
 
 
-def _alone(mean) -> object:
-    """Points without a neighbour on either side: a band has no width there."""
-    there = ~np.isnan(mean)
-    left, right = np.r_[False, there[:-1]], np.r_[there[1:], False]
-    return there & ~left & ~right
-
-
-def _faint_line(ax, method: str, points: dict[int, float]) -> None:
-    """Published numbers under our own."""
-    style = STYLES[method]
-    ax.plot(
-        list(points),
-        list(points.values()),
-        color=style.color,
-        alpha=0.45,
-        lw=1.1,
-        ls=(0, (4, 2)),
-        marker=style.marker,
-        ms=3,
-        mew=0,
-        gid=f"published-{method}",
-        zorder=1.5,
-    )
-
-
 def _dress(ax, layers: list[int]) -> None:
-    ax.set_xlim(min(layers) - 0.4, max(layers) + 0.4)
+    whole_axis(ax, list(range(min(layers), max(layers) + 1)))
     ax.set_ylim(0, 1)
-    ax.set_xticks(integer_ticks(list(range(min(layers), max(layers) + 1))))
-    ax.set_yticks(np.linspace(0, 1, 11), [f"{v:.1f}" for v in np.linspace(0, 1, 11)])
-    ax.grid(axis="x", visible=False)
+    name_ticks(ax, np.linspace(0, 1, 11))
     ax.set_xlabel("layer (residual stream after this block)")
     ax.set_ylabel("disentangle, test pairs")
-
-
-def _in_words(grid: Grid, target: str, mask: str, shown: list[str]) -> str:
-    def best(method: str) -> str:
-        scores = {layer: grid.score(target, method, layer, mask, "disentangle") for layer in grid.layers}
-        layer = max((layer for layer in scores if scores[layer]), key=lambda layer: scores[layer].mean)
-        return f"{method} {scores[layer].mean:.2f} at layer {layer}"
-
-    return (
-        f"Line chart: disentangle score, target {target}, {MASK_WORDS[mask]}, layers {grid.layers[0]} to "
-        f"{grid.layers[-1]}. Highest of each: {', '.join(map(best, shown))}."
-    )

@@ -7,7 +7,7 @@ number, and what is not drawn is not looked at.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from data.names import ATTRIBUTES
 from featurizers.methods import METHODS
@@ -18,45 +18,20 @@ MASKS = ("soft", "hard")
 LARGEST = 1e15  # of any number that is drawn
 
 
-def is_number(value) -> bool:
-    """A finite number; true and false are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
+def is_a(kind) -> Callable:
+    return lambda value: isinstance(value, kind)
 
 
-def is_share(value) -> bool:
-    return is_number(value) and 0 <= value <= 1
+def number(low: float = -LARGEST, high: float = LARGEST, kind=int | float) -> Callable:
+    """A finite number from low to high; true and false are none."""
+    return lambda value: isinstance(value, kind) and not isinstance(value, bool) and low <= value <= high
 
 
-def is_amount(value) -> bool:
-    return is_number(value) and value >= 0
-
-
-def is_count(value) -> bool:
-    return is_amount(value) and isinstance(value, int)
-
-
-def is_layer(value) -> bool:
-    return is_count(value) and value < 1000
-
-
-def is_seed(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
-
-
-def is_text(value) -> bool:
-    return isinstance(value, str)
-
-
-def is_truth(value) -> bool:
-    return isinstance(value, bool)
-
-
-def anything(_value) -> bool:
-    return True
+is_share, is_amount, is_count = number(0, 1), number(0), number(0, kind=int)
 
 
 def one_of(known) -> Callable:
-    return lambda value: is_text(value) and value in known
+    return lambda value: isinstance(value, str) and value in known
 
 
 def maybe(shape: Callable) -> Callable:
@@ -64,67 +39,77 @@ def maybe(shape: Callable) -> Callable:
     return lambda value: value is None or shape(value)
 
 
-def require(value, shape, where: str = "") -> None:
-    """Raise ValueError, naming the place, unless json has a shape.
+def faults(value, shape, where: str = "") -> Iterator[str]:
+    """What in a json departs from a shape, and where.
 
     shape: a predicate; {key: shape}, where a key ending in '?' may be missing and
     other keys are not looked at; or [shape], a list of such.
     """
-    if isinstance(shape, dict):
-        if not isinstance(value, dict):
-            raise ValueError(f"{where or 'it'} is no object")
+    if isinstance(shape, dict) and not isinstance(value, dict):
+        yield f"{where or 'it'} is no object"
+    elif isinstance(shape, dict):
         for key, inner in shape.items():
             name = key.removesuffix("?")
+            place = f"{where}.{name}".lstrip(".")
             if name in value:
-                require(value[name], inner, f"{where}.{name}".lstrip("."))
+                yield from faults(value[name], inner, place)
             elif not key.endswith("?"):
-                raise ValueError(f"{where}.{name} is missing".lstrip("."))
+                yield f"{place} is missing"
+    elif isinstance(shape, list) and not isinstance(value, list):
+        yield f"{where} is no list"
     elif isinstance(shape, list):
-        if not isinstance(value, list):
-            raise ValueError(f"{where} is no list")
         for i, item in enumerate(value):
-            require(item, shape[0], f"{where}[{i}]")
+            yield from faults(item, shape[0], f"{where}[{i}]")
     elif not shape(value):
-        raise ValueError(f"{where} is {json.dumps(value)[:30]}")
+        yield f"{where} is {json.dumps(value)[:30]}"
 
 
+def fault(value, shape) -> str | None:
+    """The first of them; None if the json is sound."""
+    return next(faults(value, shape), None)
+
+
+LAYER = number(0, 999, int)
 THREE = dict.fromkeys(SCORES, is_share)
 PAIRS = {"n_cause?": is_count, "n_isolation?": is_count}
 RESULT = {
-    "model": is_text,
+    "model": is_a(str),
     "target": one_of(ATTRIBUTES),
     "method": one_of(METHODS),
-    "layer": is_layer,
-    "seed": is_seed,
-    "mode": is_text,
-    "split": is_text,
+    "layer": LAYER,
+    "seed": number(0, 2**63 - 1, int),
+    "mode": is_a(str),
+    "split": is_a(str),
     "config": {"n_cities?": is_count},
     "n_features": is_count,
     "n_selected": is_count,
+    "notice?": maybe(is_a(str)),
     "l0?": maybe(is_amount),
-    "last_block?": is_truth,
-    "test": {mask: {**THREE, **PAIRS, "interval95?": {f"{name}?": [anything] for name in SCORES}} for mask in MASKS},
+    "last_block?": is_a(bool),
+    "test": {
+        mask: {**THREE, **PAIRS, "interval95?": {f"{name}?": [is_a(object)] for name in SCORES}} for mask in MASKS
+    },
     "baselines": {"none": THREE, "full": THREE},
     # A loss may be NaN or infinite (a training that diverged): that is drawn as a gap.
-    "history": [{"epoch": is_count, "loss": lambda x: isinstance(x, float | int), "accuracy": is_share}],
-    "versions?": maybe(lambda x: isinstance(x, dict)),
+    "history": [{"epoch": is_count, "loss": is_a(float | int), "accuracy": is_share}],
+    "versions?": maybe(is_a(dict)),
 }
 AT = {
     "squared_error": is_amount,
-    "explained_variance": maybe(is_number),
+    "explained_variance": maybe(number()),
     "accuracy": maybe(is_share),
     "l0?": maybe(is_amount),
-    "cosine?": maybe(is_number),
+    "cosine?": maybe(number()),
     "dead_share?": maybe(is_share),
-    "ce_loss_score?": maybe(is_number),
-    "kl_div?": maybe(is_number),
+    "ce_loss_score?": maybe(number()),
+    "kl_div?": maybe(number()),
 }
-QUALITY = {"config": {"model": is_text, "n_cities?": is_count}, "rows": [anything]}
+QUALITY = {"config": {"model": is_a(str), "n_cities?": is_count}, "rows": [is_a(object)]}
 QUALITY_ROW = {
     "method": one_of(RELEASES),
-    "layer": is_layer,
+    "layer": LAYER,
     "attribute": one_of(ATTRIBUTES),
-    "raw_residual?": is_truth,
+    "raw_residual?": is_a(bool),
     "n_latents?": maybe(is_count),
     "city": AT,
     "all": AT,

@@ -18,12 +18,16 @@ from typing import Any
 from imports import torch
 
 
-class Featurizer:
-    """encode, decode, and the patch made of both.  n_features: of a vector; parameters: trained beside theta."""
+class Featurizer(torch.nn.Module):
+    """encode, decode, and the patch made of both.  n_features: of a vector; `parameters()` are trained beside theta."""
 
-    def __init__(self, n_features: int, parameters: tuple[torch.Tensor, ...] = ()):
+    def __init__(self, n_features: int):
+        super().__init__()
         self.n_features = n_features
-        self.parameters = list(parameters)
+
+    @property
+    def is_trained(self) -> bool:
+        return any(True for _ in self.parameters())
 
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, Any]:
         """x [..., d_model] -> features [..., n_features], and what decode needs to undo it."""

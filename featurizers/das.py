@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decoder.products import Product, form_for
 from featurizers.base import BoundFeaturizer, Featurizer
-from featurizers.rotation import Reach, Turn, kept_skew
+from featurizers.rotation import NormBound, SkewExp, keep_skew
 from imports import torch
 
 
@@ -13,7 +13,7 @@ class Das(Featurizer):
 
     R = R0 expm(A), A skew-symmetric: the map of torch.nn.utils.parametrizations.orthogonal
     with matrix_exp and its trivialisation at R0 (Lezcano-Casado 2019), whose parameter is
-    the lower triangle of ours, which is all of A and stays skew (`rotation.kept_skew`).  R0
+    the lower triangle of ours, which is all of A and stays skew (`rotation.keep_skew`).  R0
     is a random orthogonal matrix drawn from the seed, A starts at 0.
 
     Geiger et al. 2023, "Finding Alignments Between Interpretable Causal Variables
@@ -21,16 +21,16 @@ class Das(Featurizer):
     """
 
     def __init__(self, d_model: int, seed: int, device: str = "cpu"):
+        super().__init__(d_model)
         generator = torch.Generator().manual_seed(seed)
         start = torch.empty(d_model, d_model, dtype=torch.float64)
         torch.nn.init.orthogonal_(start, generator=generator)
-        self.start = start.float().to(device)  # R0
-        self.A = torch.zeros(d_model, d_model, device=device, requires_grad=True)
-        super().__init__(d_model, (self.A,))
-        self.reach = Reach(device)
+        self.register_buffer("start", start.float().to(device))  # R0
+        self.A = torch.nn.Parameter(torch.zeros(d_model, d_model, device=device))
+        self.norm_bound = NormBound(device)
 
     def skew(self) -> torch.Tensor:
-        return kept_skew(self.A)
+        return keep_skew(self.A)
 
     def move_to(self, lower_DD: torch.Tensor) -> None:
         """Let A be the skew matrix with this lower triangle, whatever stands on its diagonal and above."""
@@ -55,7 +55,7 @@ class Das(Featurizer):
 
         def patch(base, source, mask):
             # Only the masked difference is ever rotated, and expm(A) is never formed.
-            masked = Turn(self.skew(), self.reach).masked(turned[source] - turned[base], mask)
+            masked = SkewExp(self.skew(), self.norm_bound).masked(turned[source] - turned[base], mask)
             return x_RD[base] + turned_back(masked)
 
         return BoundFeaturizer(patch, None)

@@ -37,40 +37,40 @@ GRID = 1.1  # reaches are powers of it: a series changes seldom while A grows
 MARGIN = 1.15  # `norm_estimate` is a lower bound, up to a tenth too low
 
 
-class Turn:
-    """expm(A) for a skew A [D, D], and its inverse, for rows that are turned and turned back.
+class SkewExp:
+    """The rotation expm(A) of a skew A [D, D], and its inverse, applied to rows.
 
-    reach: a `Reach` that knows how far the series must go; by default it is measured.
-    Raises UserError if the norm of A is measured, and is too large or not a number.
+    bound: of the norm of A, which sets the length of the series; by default the norm is measured.
+    Raises UserError if the norm is measured and is too large or not a number.
     """
 
-    def __init__(self, skew_DD, reach: Reach | None = None):
+    def __init__(self, skew_DD, bound: NormBound | None = None):
         self.skew = skew_DD
-        # A's transpose, -A, is what oneDNN lays out at once; A itself would take it ten times as long.
+        # oneDNN packs the transpose of A, which is -A, ten times as fast as A.
         self.backwards = form_for("fp32", skew_DD.device.type)(skew_DD.detach().T)
-        self.series = (reach or Reach(skew_DD.device, skew_DD.dtype)).of(self.backwards)
+        self.series = (bound or NormBound(skew_DD.device, skew_DD.dtype)).of(self.backwards)
 
     def masked(self, x_BD, mask_D):
         """(x expm(A) * mask) expm(-A) for rows x [B, D], differentiable in all three.
 
-        The gradient of A is that among all matrices; `kept_skew` makes of it what keeps A skew.
+        The gradient of A is that among all matrices; `keep_skew` makes of it what keeps A skew.
         """
         return _Masked.apply(x_BD, mask_D, self.skew, self.backwards, self.series)
 
 
-def kept_skew(skew_DD):
+def keep_skew(skew_DD):
     """Identity forward; backward antisymmetrises the gradient, so that Adam keeps A skew.
 
     Adam treats every entry alone, and g like -g: the lower triangle moves as if it alone were the parameter, and the
     upper one stays its negative.
     """
-    return _KeptSkew.apply(skew_DD)
+    return _KeepSkew.apply(skew_DD)
 
 
-def reach_for(norm: float) -> float:
-    """A reach for matrices of this estimated norm.
+def bound_for(norm: float) -> float:
+    """A bound for the norm of matrices whose norm was estimated so.
 
-    Raises UserError if the training that led there has diverged.
+    Raises UserError if it is so large that training must have diverged.
     """
     if not norm < LARGEST_NORM:
         raise UserError(f"das diverged (its rotation's parameter grew to a norm of {norm:.2g}); lower --lr")
@@ -78,51 +78,51 @@ def reach_for(norm: float) -> float:
     return GRID ** math.ceil(math.log(wanted, GRID) - 1e-9)
 
 
-class Reach:
-    """How far the series of an A that is trained must reach: looked up each time, or fixed for many.
+class NormBound:
+    """A bound for the norm of an A that is trained, which sets the length of its series.
 
-    Steps that a GPU takes without the host cannot look it up (stepping.py).  So it is fixed
-    before them, with room for A to grow, and after them it is asked whether that was enough.
+    By default the norm is estimated for each step.  A chunk of steps on a GPU runs without the host
+    (masks/stepping.py): there the bound is fixed before the chunk, with room for A to grow, and checked after it.
     """
 
     def __init__(self, device="cpu", dtype=None):
         """dtype: of A; fp32 by default."""
         self.kind = (str(device), dtype or torch.float32)
         self.fixed: Series | None = None
-        self._before: Series | None = None  # kept: a graph reads its numbers where they are
+        self._before: Series | None = None  # kept: a captured graph reads its coefficients in place
         self._largest = torch.zeros((), device=device)  # norm of A while it is fixed
 
     @property
     def value(self) -> float | None:
-        """While it is fixed."""
+        """The bound while it is fixed."""
         return self.fixed.reach if self.fixed else None
 
     def of(self, matrix: Plain) -> Series:
-        """For an A, or -A, now.  Raises UserError if it is looked up and has diverged."""
+        """The series for an A, or -A.  Raises UserError if its norm is estimated and shows that training diverged."""
         norm = norm_estimate(matrix)
         if self.fixed is None:
-            return series(reach_for(float(norm)), *self.kind)
+            return series(bound_for(float(norm)), *self.kind)
         torch.maximum(self._largest, norm, out=self._largest)
         return self.fixed
 
     def fix(self, skew_DD, room: float, at_least: float = 0.0) -> None:
-        """As far as for this A, times `room`.  Raises UserError if it has diverged.
+        """Fix the bound at the norm of this A times `room`.  Raises UserError if training diverged.
 
-        The series that was fixed before is taken again if it is still fair: a graph that has it built in serves on.
+        A series that was fixed before is reused if its bound still fits, so that a captured graph stays valid.
         """
         norm = float(norm_estimate(Plain(skew_DD.detach())))
-        lowest, highest = (max(reach_for(times * norm), at_least) for times in (1.1, room**2))
+        lowest, highest = (max(bound_for(times * norm), at_least) for times in (1.1, room**2))
         if self._before is None or not lowest <= self._before.reach <= highest:
-            self._before = series(reach_for(max(room * norm, at_least / MARGIN)), *self.kind)
+            self._before = series(bound_for(max(room * norm, at_least / MARGIN)), *self.kind)
         self.fixed = self._before
         self._largest.zero_()
 
     def was_enough(self) -> bool:
-        """For A at every time since."""
+        """Whether the norm of A stayed below the bound since it was fixed."""
         return MARGIN * float(self._largest) <= self.value
 
     def free(self) -> None:
-        """From now on, it is looked up."""
+        """From now on, estimate the norm for each step."""
         self.fixed = None
 
 
@@ -245,7 +245,7 @@ class _Masked(torch.autograd.Function):
         return of_x, of_mask, of_skew, None, None
 
 
-class _KeptSkew(torch.autograd.Function):
+class _KeepSkew(torch.autograd.Function):
     @staticmethod
     def forward(_, skew):
         return skew.view_as(skew)

@@ -38,8 +38,8 @@ class Inputs:
     cache: ActivationCache | None  # of the prompts that take part, at the layers asked for
 
     def activations(self, layers: list[int], progress: bool = True) -> ActivationCache:
-        """What is frozen of the prompts at these layers; in another process it is computed anew."""
-        if self.cache is None:
+        """What is frozen of the prompts at these layers; computed anew where it is not at hand."""
+        if self.cache is None or not set(layers) <= set(self.cache.residuals):
             self.cache = self.subject.harvest(self.prompts, layers, progress=progress)
         return self.cache
 

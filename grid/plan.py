@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from common.errors import UserError
 from common.text import shortened
-from grid.layers import methods_at, saes_of
+from grid.layers import ModelInfo, methods_at, saes_of
 from grid.settings import Settings
 from grid.store import Run, Store
 from saes.places import locate
 
 
-def plan(settings: Settings, n_layers: int) -> list[Run]:
+def plan(settings: Settings, info: ModelInfo) -> list[Run]:
     """All cells of the grid, layer by layer.  Raises UserError as `methods_at` does, or if there are none."""
     runs = [
         Run(target, method, layer, seed)
-        for layer, methods in methods_at(settings, n_layers).items()
+        for layer, methods in methods_at(settings, info).items()
         for target in settings.targets
         for seed in settings.seeds
         for method in methods

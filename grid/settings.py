@@ -25,6 +25,7 @@ class InputSettings:
     methods: list[str]
     methods_named: bool  # one by one, not by 'all'
     layers: list[int] | None  # None: all
+    layers_named: bool  # on the command line, not by the model's profile
     prompt: str
     one_token: bool
     dtype: str
@@ -88,9 +89,7 @@ class Options:
             "--methods", nargs="+", default=["all"], help=f"{' '.join(methods)}, or all (all); and sae:FOLDER_OR_HUB_ID"
         )
         self.grid.add_argument("--layers", nargs="+", help="numbers, or all (all; smollm2: 10 18 22)")
-        self.how = p.add_argument_group(
-            "the experiment (without a flag: what the model's profile says: paper's / smollm2's / toy's)"
-        )
+        self.how = p.add_argument_group("the experiment (defaults by the model's profile: paper / smollm2 / toy)")
         self.add_profiled("--prompt", "five solved examples first, or the question alone", choices=PROMPT_STYLES)
         self.how.add_argument("--unfiltered", action="store_true", help="take every city, known or not")
         self.how.add_argument(
@@ -122,6 +121,7 @@ class Options:
     def read(self, argv: list[str] | None) -> dict:
         """The command line with its defaults filled in and the common flags checked.  Raises UserError."""
         args = vars(self.parser.parse_args(argv))
+        args["layers_named"] = args["layers"] not in (None, ["all"])
         args["place"] = place = place_of(args["model"])
         if args["one_token"] is None and args.get("mode"):
             args["one_token"] = args["mode"] == "paper"

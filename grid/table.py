@@ -24,30 +24,48 @@ def table(results: list[dict], order: list[str]) -> str:
     names = _labels(order, 17)
     for target in _targets(results):
         of_target = [r for r in results if r["target"] == target]
-        seeds = sorted({r["seed"] for r in of_target})
+        n_seeds = len({r["seed"] for r in of_target})
         mode = ", ".join(sorted({f"mode {r['mode']}, split by {r['split']}" for r in of_target}))
-        model = of_target[0]["model"]
-        lines += ["", f"{target}: {shortened(model, 26)}, {mode}, {len(seeds)} seed{'s' * (len(seeds) > 1)}", HEAD]
+        model = shortened(of_target[0]["model"], 26)
+        lines += ["", f"{target}: {model}, {mode}, {n_seeds} seed{'s' * (n_seeds > 1)}", HEAD]
         for layer in sorted({r["layer"] for r in of_target}):
             here = [r for r in of_target if r["layer"] == layer]
             note = ", the last block: nothing can be learned here" if here[0]["last_block"] else ""
             lines.append(f"-- layer {layer}{note} ".ljust(WIDTH, "-"))
-            for name in BASELINES:  # they stand beside every score, asked for or not
-                own = [r for r in here if r["method"] == name]
-                if own:
-                    lines.append(_method_row(name, own))
-                else:
-                    lines.append(_row(name, *2 * [[r["baselines"][name] for r in here]]))
-            for method in order:
-                found = [r for r in here if r["method"] == method and method not in BASELINES]
-                if found:
-                    lines.append(_method_row(names[method], found))
-                if found and found[0]["baselines"]["reconstruction"]:
-                    spliced = [r["baselines"]["reconstruction"] for r in found]
-                    lines.append(
-                        _row("  reconstruction", spliced, spliced, f"l0 {_mean([r['l0'] for r in found]):.1f}")
-                    )
+            for method in (*BASELINES, *(name for name in order if name not in BASELINES)):
+                lines += _rows(names.get(method, method), method, here)
     return "\n".join(lines)
+
+
+def _rows(name: str, method: str, here: list[dict]) -> list[str]:
+    """A method's row, and that of its SAE's reconstruction; none if it was not run.  here: results of one layer."""
+    found = [r for r in here if r["method"] == method]
+    tests = _tests(method, here)
+    count = f"{_mean([r['n_selected'] for r in found]):.0f}/{found[0]['n_features']}" if found else ""
+    rows = [_row(name, tests, count)] if tests else []
+    if found and method not in BASELINES and found[0]["baselines"]["reconstruction"]:
+        spliced = [dict.fromkeys(("hard", "soft"), r["baselines"]["reconstruction"]) for r in found]
+        rows.append(_row("  reconstruction", spliced, f"l0 {_mean([r['l0'] for r in found]):.1f}"))
+    return rows
+
+
+def _tests(method: str, here: list[dict]) -> list[dict]:
+    """Test scores by mask; baselines stand beside every score, asked for or not."""
+    own = [r["test"] for r in here if r["method"] == method]
+    if own or method not in BASELINES:
+        return own
+    return [dict.fromkeys(("hard", "soft"), r["baselines"][method]) for r in here]
+
+
+def _row(name: str, tests: list[dict], last: str) -> str:
+    def three(mask: str) -> str:
+        return " ".join(f"{_mean([test[mask][key] for test in tests]):5.3f}" for key in SCORES)
+
+    interval = ""
+    if all("interval95" in test["hard"] for test in tests):
+        low, high = (_mean([test["hard"]["interval95"]["disentangle"][i] for test in tests]) for i in (0, 1))
+        interval = f"[{low:.3f} {high:.3f}]"
+    return f"{name:<17} {three('hard')} {interval:<13}  {three('soft')} {last:>11}".rstrip()
 
 
 def summary(results: list[dict], order: list[str]) -> str:
@@ -64,15 +82,11 @@ def summary(results: list[dict], order: list[str]) -> str:
 def _summary_rows(results: list[dict], order: list[str], target: str, layers: list[int]) -> list[str]:
     lines = [f"{'layer':<14}" + "".join(f"{layer:>5}" for layer in layers)]
     names = _labels(order, 14)
+    here = {layer: [r for r in results if (r["target"], r["layer"]) == (target, layer)] for layer in layers}
     for method in order:
-        cells = []
-        for layer in layers:
-            here = [r for r in results if (r["target"], r["layer"]) == (target, layer)]
-            scores = [r["test"]["hard"]["disentangle"] for r in here if r["method"] == method]
-            if not scores and method in BASELINES:
-                scores = [r["baselines"][method]["disentangle"] for r in here]
-            cells.append(f"{_mean(scores):5.2f}" if scores else "    -")
-        if any(cell != "    -" for cell in cells):
+        scores = [[test["hard"]["disentangle"] for test in _tests(method, here[layer])] for layer in layers]
+        if any(scores):
+            cells = (f"{_mean(found):5.2f}" if found else "    -" for found in scores)
             lines.append(f"{names[method]:<14}" + "".join(cells))
     return lines
 
@@ -90,19 +104,3 @@ def _targets(results: list[dict]) -> list[str]:
 
 def _mean(values: list) -> float:
     return sum(values) / len(values)
-
-
-def _method_row(method: str, found: list[dict]) -> str:
-    count = f"{_mean([r['n_selected'] for r in found]):.0f}/{found[0]['n_features']}"
-    return _row(method, [r["test"]["hard"] for r in found], [r["test"]["soft"] for r in found], count)
-
-
-def _row(name: str, hard: list[dict], soft: list[dict], last: str = "") -> str:
-    def three(scores: list[dict]) -> str:
-        return " ".join(f"{_mean([s[key] for s in scores]):5.3f}" for key in SCORES)
-
-    interval = ""
-    if all("interval95" in s for s in hard):
-        low, high = (_mean([s["interval95"]["disentangle"][i] for s in hard]) for i in (0, 1))
-        interval = f"[{low:.3f} {high:.3f}]"
-    return f"{name:<17} {three(hard)} {interval:<13}  {three(soft)} {last:>11}".rstrip()

@@ -20,7 +20,7 @@ from grid.store import Run, Store
 from masks.engines import ENGINES, FastEngine, NnsightEngine
 from masks.names import SCORES
 from masks.scores import evaluate
-from masks.training import Job, Schedule, Trained, train, untrained
+from masks.training import MaskRun, Schedule, Trained, train, untrained
 
 
 @dataclass
@@ -122,7 +122,7 @@ class Trainer:
     def _train(self, group: list[Run], progress: Progress) -> None:
         ready = [self._ready(run) for run in group]
         jobs = [
-            Job(its.engine, its.rotation, self._parts(run)["train"], run.seed)
+            MaskRun(its.engine, its.rotation, self._parts(run)["train"], run.seed)
             for run, its in zip(group, ready, strict=True)
         ]
         trained = train(jobs, self.order.schedule, self.settings.device, progress.step)
@@ -182,7 +182,7 @@ class Trainer:
                 digest = inputs.sae_digests[method.release, run.layer]
                 about = {"file": sae.path, "digest": digest, "k": sae.k, "decoder_norms": sae.decoder_norms}
             ready = Ready(engine, featurizer.n_features, l0, about)
-            if featurizer.parameters:  # trained: each run gets its own
+            if featurizer.is_trained:  # each run gets its own
                 return replace(ready, rotation=featurizer)
             self.ready[run.method] = ready
         return self.ready[run.method]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from data.pairs import PairBatch
 from decoder.activations import ActivationCache
-from decoder.products import form_for
 from featurizers.base import BoundFeaturizer, Featurizer
 from imports import functional, torch
 from models import Subject
@@ -40,8 +39,8 @@ class FastEngine:
     def logits(self, pairs: PairBatch, mask: torch.Tensor) -> torch.Tensor:
         """Pairs and mask [n_active] -> logits [N, vocabulary] of the answer."""
         base, source = (rows.to(self.subject.device) for rows in (pairs.base, pairs.source))
-        form = form_for("fp32", self.subject.device)
-        return self.subject.logits(self.layer_cache.run(self.bound.patch(base, source, mask), base, form))
+        x_BD = self.bound.patch(base, source, mask)
+        return self.subject.logits(self.layer_cache.run(x_BD, base, self.subject.form()))
 
     @staticmethod
     def batched_loss(engines: list[FastEngine], base_JB, source_JB, label_JB, masks: list, precision: str = "fp32"):
@@ -51,7 +50,7 @@ class FastEngine:
         precision: of the products with the model's weights (masks/names.py).
         """
         subject = engines[0].subject
-        form = form_for(precision, subject.device)
+        form = subject.form(precision)
         rows = zip(engines, base_JB, source_JB, masks, strict=True)
         x_ND = torch.cat([engine.bound.patch(*its) for engine, *its in rows])
         final_ND = engines[0].layer_cache.run(x_ND, base_JB.flatten(), form)

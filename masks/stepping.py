@@ -1,12 +1,12 @@
 """Take training steps: one by one, or on a CUDA GPU as a graph that is captured once and replayed.
 
-A step of a small model is hundreds of small kernels, which a GPU finishes sooner than they can
-be launched one by one; a graph launches them all at once.  So a step reads everything from
-the plan by a clock on the device and writes its loss to a record there; it asks the host for
-nothing, and its shapes and addresses never change.
+A step of a small model launches hundreds of small kernels, which a GPU finishes sooner than the host can
+launch them; a CUDA graph launches them all at once.  So a step reads its batch by a step counter on the
+device and writes its loss to a record there; it never waits for the host, and its shapes and addresses
+stay the same.
 
-What the host has to decide, how far DAS's series must reach (rotation.py), it decides before
-several steps; had the rotation grown beyond that, they are taken back and taken again.
+The host fixes the length of DAS's series (featurizers/rotation.py) before each chunk of steps.  If a
+rotation outgrows it, the chunk is rolled back and rerun.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ import sys
 from imports import torch
 from masks.scores import soft_mask
 
-ROOM = 1.5  # a rotation's parameter may grow so much while nobody looks; else steps are taken again
+ROOM = 1.5  # the norm of a rotation's parameter may grow so much within a chunk of steps
 
 
 class Steps:
-    """The steps of runs that train together, each with its own theta.
+    """The steps of runs that train together.
 
-    jobs, thetas: J of them; plan: of their T steps; record: [T, J, 2], mean loss and share of right answers.
+    runs: J of them; batches: of their T steps; record: [T, J, 2], mean loss and share of right answers.
     """
 
-    warm_up = 1  # steps to take one by one first: Adam has no moments to put back (`advance`) before its first step
+    warm_up = 1  # steps to take one by one first: before its first one, Adam has no moments to roll back to
 
-    def __init__(self, jobs, thetas, optimizer, plan, precision: str):
-        device = thetas[0].device
-        self.jobs, self.thetas, self.optimizer, self.precision = jobs, thetas, optimizer, precision
-        self.plan = [t.to(device) for t in (plan.rows, plan.share, plan.temperature)]
-        self.total = len(plan.rows)
+    def __init__(self, runs, optimizer, batches, precision: str):
+        device = runs[0].theta.device
+        self.runs, self.optimizer, self.precision = runs, optimizer, precision
+        self.batches = [t.to(device) for t in (batches.rows, batches.share, batches.temperature)]
+        self.total = len(batches.rows)
         self.clock = torch.zeros(1, dtype=torch.long, device=device)
-        self.record = torch.zeros(self.total, len(jobs), 2, device=device)
-        self.rotations = [job.rotation for job in jobs if job.rotation is not None]
+        self.record = torch.zeros(self.total, len(runs), 2, device=device)
+        self.rotations = [run.featurizer for run in runs if run.featurizer is not None]
 
     def step(self) -> None:
         """The body of training."""
-        rows_J3B, share_JB, temperature_J = (t.index_select(0, self.clock)[0] for t in self.plan)
+        rows_J3B, share_JB, temperature_J = (t.index_select(0, self.clock)[0] for t in self.batches)
         base_JB, source_JB, label_JB = rows_J3B.unbind(dim=1)
-        masks = [soft_mask(theta, T) for theta, T in zip(self.thetas, temperature_J.unbind(), strict=True)]
-        engines = [job.engine for job in self.jobs]
+        masks = [soft_mask(run.theta, T) for run, T in zip(self.runs, temperature_J.unbind(), strict=True)]
+        engines = [run.engine for run in self.runs]
         loss_JB, best_JB = engines[0].batched_loss(engines, base_JB, source_JB, label_JB, masks, self.precision)
         # Runs that have finished have no gradient, and Adam leaves them alone.
         self.optimizer.zero_grad(set_to_none=True)
@@ -54,34 +54,35 @@ class Steps:
             self.clock += 1
 
     def advance(self, n: int) -> None:
-        """Take n steps; again, from where they began, if a rotation grew beyond what its series was given.
+        """Take n steps; if a rotation outgrows the length of its series, roll them back and rerun them.
 
         Raises UserError if a rotation diverges.
         """
         if n == 1 or not self.rotations:
             return self._take(n)
         before = [t.clone() for t in self._state()]
-        at_least = [0.0] * len(self.rotations)
+        bounds = [rotation.norm_bound for rotation in self.rotations]
+        at_least = [0.0] * len(bounds)
         try:
             while True:
-                for rotation, least in zip(self.rotations, at_least, strict=True):
-                    rotation.reach.fix(rotation.skew(), ROOM, least)
+                for rotation, bound, least in zip(self.rotations, bounds, at_least, strict=True):
+                    bound.fix(rotation.skew(), ROOM, least)
                 self._take(n)
-                at_least = [r.reach.value if r.reach.was_enough() else 2 * r.reach.value for r in self.rotations]
-                if at_least == [rotation.reach.value for rotation in self.rotations]:
+                at_least = [bound.value if bound.was_enough() else 2 * bound.value for bound in bounds]
+                if at_least == [bound.value for bound in bounds]:
                     return None
                 for tensor, value in zip(self._state(), before, strict=True):
                     tensor.copy_(value)
         finally:
-            for rotation in self.rotations:
-                rotation.reach.free()
+            for bound in bounds:
+                bound.free()
 
     def _take(self, n: int) -> None:
         for _ in range(n):
             self.step()
 
     def _state(self) -> list:
-        """Everything that a step changes, but for the record, which is written anew."""
+        """Everything that a step changes, except the record, which a rerun overwrites."""
         parameters = [p.detach() for group in self.optimizer.param_groups for p in group["params"]]
         moments = [t for state in self.optimizer.state.values() for t in state.values() if torch.is_tensor(t)]
         return [self.clock, *parameters, *moments]
@@ -95,13 +96,13 @@ class GraphedSteps(Steps):
     def __init__(self, *args):
         super().__init__(*args)
         self.graph = None
-        self.captured_with: tuple | None = None  # what a graph has built in: the reach of every series
+        self.captured_with: tuple | None = None  # the series lengths that the graph was captured with
         self.can_capture = True
 
     def _take(self, n: int) -> None:
         if n == 1 or not self.can_capture:
             return self._eagerly(n)
-        reaches = tuple(rotation.reach.value for rotation in self.rotations)
+        reaches = tuple(rotation.norm_bound.value for rotation in self.rotations)
         if self.captured_with != reaches:
             self._capture()
             self.captured_with = reaches
@@ -112,7 +113,7 @@ class GraphedSteps(Steps):
         return None
 
     def _eagerly(self, n: int) -> None:
-        """On a stream of its own, as is asked of what is captured later."""
+        """On a side stream, as capturing needs it."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -120,7 +121,7 @@ class GraphedSteps(Steps):
         torch.cuda.current_stream().wait_stream(stream)
 
     def _capture(self) -> None:
-        self.graph = None  # its memory can be used again
+        self.graph = None  # frees its memory
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph):
@@ -135,7 +136,7 @@ class GraphedSteps(Steps):
             )
 
 
-def steps_on(device: str, jobs, thetas, optimizer, plan, precision: str) -> Steps:
+def steps_on(device: str, runs, optimizer, batches, precision: str) -> Steps:
     """As a graph where the device and the engine can."""
-    graphed = device == "cuda" and jobs[0].engine.has_static_shapes
-    return (GraphedSteps if graphed else Steps)(jobs, thetas, optimizer, plan, precision)
+    graphed = device == "cuda" and runs[0].engine.has_static_shapes
+    return (GraphedSteps if graphed else Steps)(runs, optimizer, batches, precision)

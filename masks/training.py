@@ -1,4 +1,4 @@
-"""Train masks on either of two engines that compute the same (engines.py): what each step is given, and the loop."""
+"""Train masks: what is trained, the batches that each step is given, and the loop."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 
 from data.pairs import PairBatch
-from featurizers.das import Das
+from featurizers.base import Featurizer
 from imports import torch
 from masks.engines import FastEngine, NnsightEngine
 from masks.stepping import Steps, steps_on
@@ -52,23 +52,23 @@ def untrained(engine, fixed_mask: float | None, device: str) -> Trained:
     return Trained(theta)
 
 
+class MaskRun(torch.nn.Module):
+    """A mask to train: theta, the featurizer if that is trained too, and the pairs that both are trained on.
+
+    theta: [n_active], 0 at the start; `parameters()` are theta and the featurizer's own.
+    engine: bound to the featurizer; seed: of the order of the pairs.
+    """
+
+    def __init__(self, engine: FastEngine | NnsightEngine, featurizer: Featurizer | None, pairs: PairBatch, seed: int):
+        super().__init__()
+        self.engine, self.pairs, self.seed = engine, pairs, seed
+        self.theta = torch.nn.Parameter(torch.zeros(engine.n_active, device=engine.subject.device))
+        self.featurizer = featurizer  # None where it has no parameters
+
+
 @dataclass
-class Job:
-    """A mask to train: the engine of its featurizer, the rotation trained beside it if any, its pairs, its seed."""
-
-    engine: FastEngine | NnsightEngine
-    rotation: Das | None
-    pairs: PairBatch
-    seed: int
-
-    @property
-    def parameters(self) -> list:
-        return self.rotation.parameters if self.rotation else []
-
-
-@dataclass
-class Plan:
-    """All that the T steps of J runs are given, B rows each, known before the first: a run ends when its own are done.
+class Batches:
+    """The batches of T steps for J runs, B rows each, drawn before the first step; shorter runs stop early.
 
     A run's pairs are shuffled anew each epoch by its seed; a batch mixes cause and isolation pairs.
     """
@@ -79,41 +79,40 @@ class Plan:
     n_steps: list[int]  # of each run
 
     @classmethod
-    def of(cls, jobs: list[Job], schedule: Schedule) -> Plan:
-        n_steps = [schedule.epochs * schedule.steps_per_epoch(len(job.pairs)) for job in jobs]
-        T, J, B = max(n_steps), len(jobs), schedule.batch_size
-        plan = cls(torch.zeros(T, J, 3, B, dtype=torch.long), torch.zeros(T, J, B), torch.ones(T, J), n_steps)
-        for j, (job, n) in enumerate(zip(jobs, n_steps, strict=True)):
-            generator = torch.Generator().manual_seed(job.seed)
-            content = torch.stack([job.pairs.base, job.pairs.source, job.pairs.label])
+    def of(cls, runs: list[MaskRun], schedule: Schedule) -> Batches:
+        n_steps = [schedule.epochs * schedule.steps_per_epoch(len(run.pairs)) for run in runs]
+        T, J, B = max(n_steps), len(runs), schedule.batch_size
+        batches = cls(torch.zeros(T, J, 3, B, dtype=torch.long), torch.zeros(T, J, B), torch.ones(T, J), n_steps)
+        for j, (run, n) in enumerate(zip(runs, n_steps, strict=True)):
+            generator = torch.Generator().manual_seed(run.seed)
+            content = torch.stack([run.pairs.base, run.pairs.source, run.pairs.label])
             step = 0
             for _ in range(schedule.epochs):
-                for chosen in torch.randperm(len(job.pairs), generator=generator).split(B):
-                    plan.rows[step, j, :, : len(chosen)] = content[:, chosen]
-                    plan.share[step, j, : len(chosen)] = 1 / len(chosen)
+                for chosen in torch.randperm(len(run.pairs), generator=generator).split(B):
+                    batches.rows[step, j, :, : len(chosen)] = content[:, chosen]
+                    batches.share[step, j, : len(chosen)] = 1 / len(chosen)
                     step += 1
-            plan.temperature[:n, j] = schedule.temperatures(n)
-        return plan
+            batches.temperature[:n, j] = schedule.temperatures(n)
+        return batches
 
     def stretches(self):
-        """(the runs, the plan of their steps) from one run's end to the next: while the same runs train."""
+        """(indices of runs, their batches) from one run's end to the next: while the same runs train."""
         begin = 0
         for end in sorted(set(self.n_steps)):
             running = [j for j, n in enumerate(self.n_steps) if n >= end]
             parts = (t[begin:end, running] for t in (self.rows, self.share, self.temperature))
-            yield running, Plan(*parts, [end - begin] * len(running))
+            yield running, Batches(*parts, [end - begin] * len(running))
             begin = end
 
 
-def starting_point(jobs: list[Job], lr: float, device: str) -> tuple[list, torch.optim.Optimizer]:
-    """theta of every run, and one Adam for them and the featurizers' parameters."""
-    thetas = [torch.zeros(job.engine.n_active, device=device, requires_grad=True) for job in jobs]
-    parameters = [p for theta, job in zip(thetas, jobs, strict=True) for p in (theta, *job.parameters)]
-    return thetas, torch.optim.Adam(parameters, lr=lr, fused=device != "mps", capturable=device == "cuda")
+def adam(runs: list[MaskRun], lr: float, device: str) -> torch.optim.Optimizer:
+    """One Adam for the parameters of all runs."""
+    parameters = [parameter for run in runs for parameter in run.parameters()]
+    return torch.optim.Adam(parameters, lr=lr, fused=device != "mps", capturable=device == "cuda")
 
 
 def train(
-    jobs: list[Job], schedule: Schedule, device: str, on_step=lambda **_: None, at_once: int | None = None
+    runs: list[MaskRun], schedule: Schedule, device: str, on_step=lambda **_: None, at_once: int | None = None
 ) -> list[Trained]:
     """Train the masks of several runs at one layer in lockstep, all their rows in one forward pass.
 
@@ -126,23 +125,21 @@ def train(
     Raises UserError if a rotation diverges.
     """
     began = time.perf_counter()
-    thetas, optimizer = starting_point(jobs, schedule.lr, device)
-    plan = Plan.of(jobs, schedule)
+    optimizer, batches = adam(runs, schedule.lr, device), Batches.of(runs, schedule)
     if at_once is None:
-        at_once = 1 if device == "cpu" or not jobs[0].engine.has_static_shapes else max(plan.n_steps) // schedule.epochs
-    records = [[] for _ in jobs]  # of each run [T, 2]: mean loss and share of right answers of every step
+        reads_back = device == "cpu" or not runs[0].engine.has_static_shapes
+        at_once = 1 if reads_back else max(batches.n_steps) // schedule.epochs
+    records = [[] for _ in runs]  # of each run [T, 2]: mean loss and share of right answers of every step
     with in_precision(schedule.precision):
-        for running, part in plan.stretches():
-            steps = steps_on(
-                device, [jobs[j] for j in running], [thetas[j] for j in running], optimizer, part, schedule.precision
-            )
+        for running, part in batches.stretches():
+            steps = steps_on(device, [runs[j] for j in running], optimizer, part, schedule.precision)
             _take(steps, at_once, on_step)
             for j, record in zip(running, steps.record.unbind(dim=1), strict=True):
                 records[j].append(record)
-    seconds = (time.perf_counter() - began) / len(jobs)
+    seconds = (time.perf_counter() - began) / len(runs)
     return [
-        Trained(theta.detach(), _history(torch.cat(record), len(job.pairs), schedule), seconds)
-        for theta, job, record in zip(thetas, jobs, records, strict=True)
+        Trained(run.theta.detach(), _history(torch.cat(record), len(run.pairs), schedule), seconds)
+        for run, record in zip(runs, records, strict=True)
     ]
 
 
@@ -154,7 +151,7 @@ def _take(steps: Steps, at_once: int, on_step) -> None:
         steps.advance(n)
         done += n
         loss, accuracy = steps.record[done - n : done].mean(dim=(0, 1))
-        on_step(runs=n * len(steps.jobs), loss=loss, accuracy=accuracy)
+        on_step(runs=n * len(steps.runs), loss=loss, accuracy=accuracy)
 
 
 def _history(record, n_pairs: int, schedule: Schedule) -> list[dict]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from common.errors import UserError
 from common.text import shortened
 from grid.inputs import Inputs, read_inputs, set_up
-from grid.layers import depth, methods_at
+from grid.layers import methods_at, model_info
 from grid.settings import InputSettings
 from quality.metrics import encode, reconstruction
 from saes.places import locate, release_named
@@ -71,11 +71,11 @@ class Checked:
 
 def check(settings: InputSettings) -> None:
     """Print the table.  Raises UserError at its end if a file is damaged, or if there is none at all."""
-    n_layers = depth(settings)
-    methods_by_layer = methods_at(settings, n_layers)
+    info = model_info(settings)
+    methods_by_layer = methods_at(settings, info)
     wanted = [(m, layer) for m in settings.methods for layer, methods in methods_by_layer.items() if m in methods]
     set_up(settings)
-    paths = {(method, layer): locate(method, settings.saes, layer, n_layers) for method, layer in wanted}
+    paths = {(method, layer): locate(method, settings.saes, layer, info.n_layers) for method, layer in wanted}
     there = {key: path for key, path in paths.items() if path.exists()}
     missing = _missing([key for key in paths if key not in there])
     if not there:

@@ -112,7 +112,8 @@ class LayerQuality:
 
     def score(self, sae: SparseAutoencoder) -> dict[str, dict[str, float | None]]:
         """{place: {metric: value}}, the metrics as this file's first lines define them."""
-        P, is_city, is_there = len(self.x_PD), torch.zeros_like(self.positions_NT, dtype=torch.bool), self._is_there()
+        P, is_there = len(self.x_PD), self.positions_NT != PADDING
+        is_city = torch.zeros_like(is_there)
         is_city[:, self.at] = True
         city = encode(sae, self.x_NTD[:, self.at])
         # Once each: the prefix, then every prompt's other positions.
@@ -128,9 +129,6 @@ class LayerQuality:
         weight = torch.cat([torch.ones(N), torch.full((P,), float(N)), torch.ones(rest)])
         seen = {"city": (city, None), "all": (_joined(city, others), weight)}
         return {place: self._result(*seen[place], spliced[place], self.ablated[place]) for place in PLACES}
-
-    def _is_there(self):
-        return self.positions_NT != PADDING
 
     def _result(self, seen: Encoded, weight, spliced: dict, ablated: dict) -> dict[str, float | None]:
         weight = (torch.ones(len(seen.x_ND)) if weight is None else weight).double()

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from common.errors import UserError
 from common.files import read_config, write_json
 from featurizers.methods import METHODS
 from grid.inputs import Inputs
 from grid.store import Store, difference
 from quality.names import SCORES_FILE
-from quality.plan import Cell
 
 FILE_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One SAE, read with or without centring."""
+
+    method: str
+    layer: int
+    raw_residual: bool
 
 
 class ScoreStore:
@@ -70,7 +80,8 @@ class ScoreStore:
         return bool(self.rows_of(cell))
 
     def rows_of(self, cell: Cell) -> list[dict]:
-        return [row for row in self.rows if cell.matches(row)]
+        names = ("method", "layer", "raw_residual")
+        return [row for row in self.rows if cell == Cell(*map(row.get, names))]
 
     def add(self, layer: int, fresh: list[dict], origin: dict) -> None:
         """Put rows of a layer in the place of those of the same SAEs, and save.

@@ -39,54 +39,59 @@ WIDTHS = (8, 8, 6, 6, 5, 5, 6, 6, 6, 6)  # of the columns in a terminal
 NAME = 14
 
 
-def _blocks(rows: list[dict]) -> Iterator[tuple[str, str, list[dict]]]:
-    """(attribute, place, rows) for each part of the table; a row is {"method", "layer", "raw_residual", metrics}."""
+@dataclass(frozen=True)
+class Part:
+    """One attribute at one place: what it is, what its SAEs are to be held against, and a line for each of them."""
+
+    of: str
+    about: str
+    lines: list[tuple[dict, list[str]]]  # a row, and its numbers as text
+
+
+def _parts(n_cities: int, rows: list[dict]) -> Iterator[Part]:
+    """The parts of a table; a row is {"method", "layer", "raw_residual", metrics at each place}.
+
+    Method after method, its layers in order, without centring right below the same SAE with.
+    """
     for attribute in ATTRIBUTES:
-        of_attribute = [row for row in rows if row["attribute"] == attribute]
-        for place in PLACES:
-            if of_attribute:
-                yield attribute, place, [row | row[place] for row in of_attribute]
-
-
-def _by_method(rows: list[dict]) -> list[dict]:
-    """Method after method, its layers in order, without centring right below the same SAE with."""
-    order = list(dict.fromkeys(row["method"] for row in rows))
-    return sorted(rows, key=lambda row: (order.index(row["method"]), row["layer"], row["raw_residual"]))
+        found = [row for row in rows if row["attribute"] == attribute]
+        order = [row["method"] for row in found]
+        found.sort(key=lambda row: (order.index(row["method"]), row["layer"], row["raw_residual"]))
+        for place in PLACES if found else ():
+            about = f"{n_cities} cities; without an SAE CE is {found[0][place]['ce_loss_without_sae']:.2f}"
+            lines = [(row, [column.text(row[place][column.key]) for column in COLUMNS]) for row in found]
+            yield Part(f"{attribute}, {PLACES[place]}", about, lines)
 
 
 def _name(row: dict) -> str:
     return row["method"] + (" (raw)" if row["raw_residual"] else "")
 
 
-def _as_it_is(row: dict) -> str:
-    """What the SAEs of a block are to be held against."""
-    return f"without an SAE CE is {row['ce_loss_without_sae']:.2f}"
-
-
 def terminal(model: str, n_cities: int, rows: list[dict]) -> str:
     """Text of at most 80 columns."""
-    model, lines = shortened(model, 26), []
-    for attribute, place, found in _blocks(rows):
-        lines += ["", f"{attribute}, {PLACES[place]}: {model}, {n_cities} cities; {_as_it_is(found[0])}"]
-        heads = "".join(f"{c.short:>{w}}" for c, w in zip(COLUMNS, WIDTHS, strict=True))
-        lines.append(f"{'method':<{NAME}} L{heads}")
-        for row in _by_method(found):
+
+    def columns(texts) -> str:
+        return "".join(f"{text:>{width}}" for text, width in zip(texts, WIDTHS, strict=True))
+
+    lines = []
+    for part in _parts(n_cities, rows):
+        lines += ["", f"{part.of}: {shortened(model, 26)}, {part.about}"]
+        lines.append(f"{'method':<{NAME}} L{columns(column.short for column in COLUMNS)}")
+        for row, numbers in part.lines:
             name = "  raw residual" if row["raw_residual"] else row["method"]
-            cells = "".join(f"{c.text(row[c.key]):>{w}}" for c, w in zip(COLUMNS, WIDTHS, strict=True))
-            lines.append(f"{shortened(name, NAME):<{NAME}}{row['layer']:>2}{cells}")
+            lines.append(f"{shortened(name, NAME):<{NAME}}{row['layer']:>2}{columns(numbers)}")
     return "\n".join(lines)
 
 
 def markdown(model: str, n_cities: int, rows: list[dict]) -> str:
     """A table per attribute and place, as GitHub reads it."""
     lines = []
-    for attribute, place, found in _blocks(rows):
-        lines += [f"**{attribute}, {PLACES[place]}** ({model}, {n_cities} cities; {_as_it_is(found[0])})", ""]
+    for part in _parts(n_cities, rows):
+        lines += [f"**{part.of}** ({model}, {part.about})", ""]
         lines.append("| method | layer | " + " | ".join(column.key for column in COLUMNS) + " |")
         lines.append("|---|" + "---:|" * (1 + len(COLUMNS)))
-        for row in _by_method(found):
-            cells = [_name(row).replace("|", r"\|"), str(row["layer"]), *(c.text(row[c.key]) for c in COLUMNS)]
-            lines.append("| " + " | ".join(cells) + " |")
+        for row, numbers in part.lines:
+            lines.append("| " + " | ".join([_name(row).replace("|", r"\|"), str(row["layer"]), *numbers]) + " |")
         lines.append("")
     return "\n".join(lines).rstrip()
 
@@ -94,16 +99,10 @@ def markdown(model: str, n_cities: int, rows: list[dict]) -> str:
 def latex(model: str, n_cities: int, rows: list[dict]) -> str:
     """A tabular per attribute and place; needs the package booktabs."""
     lines = []
-    for attribute, place, found in _blocks(rows):
-        lines += [
-            f"% {attribute}, {PLACES[place]}: {model}, {n_cities} cities; {_as_it_is(found[0])}",
-            rf"\begin{{tabular}}{{lr{'r' * len(COLUMNS)}}}",
-            r"\toprule",
-            " & ".join(["method", "$L$", *(column.latex for column in COLUMNS)]) + r" \\",
-            r"\midrule",
-        ]
-        for row in _by_method(found):
-            numbers = [c.text(row[c.key]) for c in COLUMNS]
+    for part in _parts(n_cities, rows):
+        lines += [f"% {part.of}: {model}, {part.about}", rf"\begin{{tabular}}{{lr{'r' * len(COLUMNS)}}}", r"\toprule"]
+        lines += [" & ".join(["method", "$L$", *(column.latex for column in COLUMNS)]) + r" \\", r"\midrule"]
+        for row, numbers in part.lines:
             numbers = [f"${n}$" if n.startswith("-") and n != "-" else n for n in numbers]  # a minus, not a hyphen
             lines.append(" & ".join([_escaped(_name(row)), str(row["layer"]), *numbers]) + r" \\")
         lines += [r"\bottomrule", r"\end{tabular}", ""]

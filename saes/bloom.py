@@ -10,7 +10,7 @@ from common.files import read_config
 from common.tensors import read_safetensors
 from imports import safetensors_torch, torch
 from saes.autoencoder import SparseAutoencoder
-from saes.family import KEYS, Family, require_keys
+from saes.family import KEYS, Family, agreed, require_keys
 from saes.names import hook_point, layer_of_hook_point
 
 
@@ -35,21 +35,17 @@ class Bloom(Family):
         scaling = content.get("scaling_factor")
         if scaling is not None and not torch.all(scaling == 1):
             raise UserError(f"{file} has a scaling_factor other than 1, which this family never uses; get it anew")
-        if (folder / "cfg.json").exists():
-            config = read_config(folder / "cfg.json")
-            told = layer_of_hook_point(str(config.get("hook_point") or config.get("hook_name") or folder.name))
-            n_latents = content["b_enc"].numel()
-            if config.get("d_sae", n_latents) != n_latents:
-                raise UserError(
-                    f"{file} has {n_latents} latents by the shape of b_enc, its cfg.json says d_sae = "
-                    f"{config['d_sae']!r}; get both anew"
-                )
-        else:
-            told = layer_of_hook_point(folder.name)
-        if None not in (layer, told) and told != layer:
-            raise UserError(f"{folder} holds an SAE of layer {told}, not of layer {layer}; put the right folder there")
+        config = read_config(folder / "cfg.json") if (folder / "cfg.json").exists() else {}
+        told = layer_of_hook_point(str(config.get("hook_point") or config.get("hook_name") or folder.name))
+        n_latents = content["b_enc"].numel()
+        if config.get("d_sae", n_latents) != n_latents:
+            raise UserError(
+                f"{file} has {n_latents} latents by the shape of b_enc, its cfg.json says d_sae = "
+                f"{config['d_sae']!r}; get both anew"
+            )
+        wrong = f"{folder} holds an SAE of layer {told}, not of layer {layer}; put the right folder there"
         return SparseAutoencoder(
-            *("bloom", told if layer is None else layer, str(file)),
+            *("bloom", agreed(told, layer, wrong), str(file)),
             **{key: content[key] for key in KEYS["bloom"]},
             subtract_b_dec=True,
             centred=not raw_residual,

@@ -45,12 +45,17 @@ def first_keys(content: dict) -> str:
 
 def looks_like(content: dict, asked: str) -> str:
     """'; it looks like NAME's', or '' if the tensors are of no other family."""
-    names = [name for name, keys in KEYS.items() if all(key in content for key in keys)]
-    if any(layer_of_hook_point(str(key)) is not None for key in content):
-        names.append("apollo")
-    order = ("openai", "apollo", "bloom")
-    found = [name for name in order if name in names and name != asked]
+    looks = {name: all(key in content for key in keys) for name, keys in KEYS.items()}
+    looks["apollo"] = any(layer_of_hook_point(str(key)) is not None for key in content)
+    found = [name for name in ("openai", "apollo", "bloom") if looks[name] and name != asked]
     return f"; it looks like {found[0]}'s" if found else ""
+
+
+def agreed(told: int | None, layer: int | None, refusal: str) -> int | None:
+    """The layer that a file tells, or else that is expected.  Raises UserError if they differ."""
+    if None not in (layer, told) and told != layer:
+        raise UserError(refusal)
+    return told if layer is None else layer
 
 
 def require_keys(content: dict, keys: tuple[str, ...], family: str, path: Path) -> None:

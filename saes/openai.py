@@ -8,7 +8,7 @@ from common.errors import UserError
 from common.tensors import read_torch
 from imports import torch
 from saes.autoencoder import SparseAutoencoder
-from saes.family import KEYS, Family, require_keys, transposed
+from saes.family import KEYS, Family, agreed, require_keys, transposed
 
 
 class OpenAI(Family):
@@ -33,11 +33,9 @@ class OpenAI(Family):
             if not isinstance(k, int) or k < 1:
                 raise UserError(f"{path} is a TopK SAE with k = {k!r}; k must be a number from 1 to its latents")
         told = int(path.stem) if path.stem.isdecimal() else None
-        if None not in (layer, told) and told != layer:
-            raise UserError(f"{path} is an SAE of layer {told} by its name, not of layer {layer}; name the right file")
-        layer = told if layer is None else layer
+        wrong = f"{path} is an SAE of layer {told} by its name, not of layer {layer}; name the right file"
         return SparseAutoencoder(
-            *("openai", layer, str(path)),
+            *("openai", agreed(told, layer, wrong), str(path)),
             W_enc=transposed(content["encoder.weight"]),
             b_enc=content["latent_bias"],
             W_dec=transposed(content["decoder.weight"]),

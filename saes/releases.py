@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from saes.names import hook_point
 
+N_LAYERS = 12  # of GPT-2 small, whose residuals they all read
+
 
 @dataclass(frozen=True)
 class Release:
@@ -29,36 +31,25 @@ class Release:
         return pattern.format(layer=layer, next=layer + 1, hook=hook_point(layer, n_layers), run=run)
 
 
-# The runs of Apollo are those of Chaudhary & Geiger 2024.  The mirrors are named after "similar L0";
-# by the tables of Apollo's own analysis (e2e_sae/scripts/analysis/utils.py, SIMILAR_L0_RUNS) that is
-# the same run at layers 1 and 5 and another at layer 9 (8crnit9h, cvj5um2h).
+def _apollo(kind: str, *runs: str) -> Release:
+    """One of Apollo's two kinds, at the layers 1, 5 and 9 with the runs of Chaudhary & Geiger 2024.
+
+    The mirrors are named after "similar L0"; by the tables of Apollo's own analysis
+    (e2e_sae/scripts/analysis/utils.py, SIMILAR_L0_RUNS) that is the same run at layers 1 and 5 and
+    another at layer 9 (8crnit9h, cvj5um2h).
+    """
+    mirror = f"hf://neuronpedia/gpt2-small__res_{kind}-ajt/{{next}}-res_{kind}-ajt"
+    return Release("apollo", (1, 5, 9), "wandb://sparsify/gpt2/{run}", runs, mirror, (1, 5), end_to_end=True)
+
+
+ALL = tuple(range(N_LAYERS))
 RELEASES = {
     "openai": Release(
-        "openai",
-        tuple(range(12)),
-        "az://openaipublic/sparse-autoencoder/gpt2-small/resid_post_mlp_v5_32k/autoencoders/{layer}.pt",
+        "openai", ALL, "az://openaipublic/sparse-autoencoder/gpt2-small/resid_post_mlp_v5_32k/autoencoders/{layer}.pt"
     ),
-    "apollo-e2e": Release(
-        "apollo",
-        (1, 5, 9),
-        "wandb://sparsify/gpt2/{run}",
-        runs=("bst0prdd", "tvj2owza", "vnfh4vpi"),
-        mirror="hf://neuronpedia/gpt2-small__res_sle-ajt/{next}-res_sle-ajt",
-        mirrored=(1, 5),
-        end_to_end=True,
-    ),
-    "apollo-e2e+ds": Release(
-        "apollo",
-        (1, 5, 9),
-        "wandb://sparsify/gpt2/{run}",
-        runs=("e26jflpq", "2lzle2f0", "u50mksr8"),
-        mirror="hf://neuronpedia/gpt2-small__res_slefr-ajt/{next}-res_slefr-ajt",
-        mirrored=(1, 5),
-        end_to_end=True,
-    ),
+    "apollo-e2e": _apollo("sle", "bst0prdd", "tvj2owza", "vnfh4vpi"),
+    "apollo-e2e+ds": _apollo("slefr", "e26jflpq", "2lzle2f0", "u50mksr8"),
     "bloom": Release(
-        "bloom",
-        tuple(range(12)),
-        "hf://jbloom/GPT2-Small-SAEs-Reformatted@57d08a4fd333fbf18caf3fbea63ceeb88e2f50d9/{hook}",
+        "bloom", ALL, "hf://jbloom/GPT2-Small-SAEs-Reformatted@57d08a4fd333fbf18caf3fbea63ceeb88e2f50d9/{hook}"
     ),
 }

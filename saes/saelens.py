@@ -77,6 +77,7 @@ class LibrarySae:
             raise UserError(f"{file}: k = {self.k!r}; k must be a number from 1 to its latents, {self.n_latents}")
         if getattr(self.library.cfg, "rescale_acts_by_decoder_norm", False):
             self.library.fold_W_dec_norm()  # then latents @ W_dec is all there is to decoding
+        self.W_dec, self.b_dec = self.library.W_dec, self.library.b_dec  # [n_latents, d_model], [d_model]
         self._normalise = self.library.run_time_activation_norm_fn_in
         self.library.run_time_activation_norm_fn_in = self.library.run_time_activation_norm_fn_out = _identity
         self._require_linear_decoder()
@@ -104,16 +105,6 @@ class LibrarySae:
         expected, found = self.library.decode(z), z @ self.W_dec + self.b_dec
         if expected.shape != found.shape or not torch.allclose(expected, found, rtol=1e-3, atol=1e-3):
             raise UserError(f"{self.path}: its decoder is not linear in the latents; this experiment needs one that is")
-
-    @property
-    def W_dec(self) -> torch.Tensor:
-        """[n_latents, d_model]"""
-        return self.library.W_dec
-
-    @property
-    def b_dec(self) -> torch.Tensor:
-        """[d_model]"""
-        return self.library.b_dec
 
     def prepare(self, x: torch.Tensor) -> tuple[torch.Tensor, Context]:
         """x [..., d_model], the raw residual -> what the encoder reads, and what decode needs to undo it."""

@@ -30,6 +30,7 @@ NORMALISATIONS = ("none", "expected_average_only_in", "constant_norm_rescale", "
 
 # What TransformerLens may have done to the model's weights, or with the model. Of these only centring changes
 # the residual stream (HookedTransformer.from_pretrained): it takes each vector's mean off, as every writer is centred.
+# That leaves the model's answers as they are only where its norms are LayerNorms; TransformerLens skips it elsewhere.
 CENTRES = "center_writing_weights"
 HARMLESS = {
     *("fold_ln", "center_unembed", "fold_value_biases", "refactor_factored_attn_matrices", "dtype", "torch_dtype"),
@@ -144,6 +145,19 @@ def _settings(config: dict) -> dict:
     return {**config, **(metadata if isinstance(metadata, dict) else {})}
 
 
+def _layer_read(hook: str) -> int | None:
+    """L of a place in the residual stream, by TransformerLens's names or Hugging Face's; -1: before layer 0.
+
+    blocks.5.hook_resid_pre and blocks.4.hook_out are the same place, and model.layers.4 is its layer in
+    transformers, also under another family's name such as transformer.h.4.
+    """
+    match = re.fullmatch(r"blocks\.(\d+)\.hook_(resid_pre|resid_post|in|out)", hook)
+    if match:
+        return int(match[1]) - (match[2] in ("resid_pre", "in"))
+    match = re.fullmatch(r"(?:[a-z]\w*\.)*(?:layers|h)\.(\d+)(?:\.(input|output))?", hook)
+    return int(match[1]) - (match[2] == "input") if match else None
+
+
 def _described(name: str, folder: Path, overrides: dict, hub, scaling: float | None) -> Source:
     config = read_config(folder / CONFIG)
     if overrides:
@@ -154,11 +168,10 @@ def _described(name: str, folder: Path, overrides: dict, hub, scaling: float | N
     def refuse(text: str):
         raise UserError(f"{name}: {folder / CONFIG} says {text}")
 
-    hook = str(about.get("hook_name") or about.get("hook_point"))
-    match = re.fullmatch(r"blocks\.(\d+)\.hook_resid_(pre|post)", hook)
-    if not match:
+    hook = str(about.get("hook_name") or about.get("hook_point") or about.get("hf_hook_name"))
+    layer = _layer_read(hook)
+    if layer is None:
         refuse(f"it reads {hook}; this experiment patches the residual stream, blocks.N.hook_resid_pre or _post")
-    layer = int(match[1]) - (match[2] == "pre")
     if layer < 0:
         refuse(f"it reads {hook}, the embeddings before block 0; name an SAE of a block's output")
     writes = about.get("hook_name_out")
@@ -190,21 +203,3 @@ def _described(name: str, folder: Path, overrides: dict, hub, scaling: float | N
             "weights; fold and save it again"
         )
     return source
-
-
-def is_trained_on(source_model: str | None, model: str) -> bool:
-    """Whether an SAE's model, by the name in its file, can be the one the user asked for.
-
-    A local folder's name tells nothing, so there any GPT-2's SAE is let through and its width decides.
-    """
-
-    def short(name: str) -> str:
-        name = name.lower().removeprefix("openai-community/").removeprefix("gpt2/")
-        return {"gpt2-small": "gpt2"}.get(name, name)
-
-    if source_model is None:
-        return True
-    theirs, ours = short(str(source_model)), short(model)
-    if os.path.isdir(model) or model == "toy":
-        return theirs.startswith("gpt2") or theirs in (ours, os.path.basename(os.path.normpath(model)).lower())
-    return theirs == ours

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from grid.profiles import TOY_NOTICE
+
 SCORES = ("cause", "isolation", "disentangle")
 N_FEATURES = {"none": 64, "full": 64, "neuron": 64, "das": 64}
 
@@ -25,7 +27,9 @@ def result(target: str, method: str, layer: int, seed: int = 0, hard=(0.5, 0.5),
     content = {
         **{"target": target, "method": method, "layer": layer, "seed": seed},
         **{"model": "toy", "mode": "strict", "split": "cities"},
-        "config": {"format": 1, "n_cities": 30, "epochs": 2, "lr": 0.003 if is_trained else None},
+        "notice": TOY_NOTICE if changes.get("model", "toy") == "toy" else None,
+        "config": {"format": 2, "n_cities": 30, "epochs": 2, "lr": 0.003 if is_trained else None}
+        | {"one_token": False, "dtype": "float32", "attention": "sdpa"},
         "n_features": N_FEATURES.get(method, 256),
         "n_selected": 0 if method == "none" else 10 + layer,
         "l0": 8.0 if is_sae else None,

@@ -46,11 +46,10 @@ class Weights:
         return [self.W_enc, self.b_enc, self.W_dec, self.b_dec]
 
     def sae(self, family: str, layer: int, **conventions) -> SparseAutoencoder:
-        W_enc, b_enc, W_dec, b_dec = (t.detach().contiguous() for t in self.tensors())
+        """The SAE of a layer, of these weights for it alone or for all."""
+        own = (t[layer] if t.ndim == 3 else t for t in self.tensors())
+        W_enc, b_enc, W_dec, b_dec = (t.detach().contiguous() for t in own)
         return SparseAutoencoder(family, layer, "", W_enc, b_enc[0], W_dec, b_dec[0], **conventions)
-
-    def at(self, i: int) -> Weights:
-        return Weights(*(t[i] for t in self.tensors()))
 
 
 def train_on_vectors(x_LND, generator, progress: bool) -> dict[str, list[SparseAutoencoder]]:
@@ -91,8 +90,8 @@ def train_on_vectors(x_LND, generator, progress: bool) -> dict[str, list[SparseA
         bloom.b_dec.mul_(scale)
     layers = range(len(x_LND))
     return {
-        "openai": [weights["openai"].at(i).sae("openai", i, subtract_b_dec=True, normalised=True, k=K) for i in layers],
-        "bloom": [bloom.at(i).sae("bloom", i, subtract_b_dec=True, centred=True) for i in layers],
+        "openai": [weights["openai"].sae("openai", i, subtract_b_dec=True, normalised=True, k=K) for i in layers],
+        "bloom": [bloom.sae("bloom", i, subtract_b_dec=True, centred=True) for i in layers],
     }
 
 

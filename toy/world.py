@@ -16,15 +16,13 @@ the machinery; it says nothing about real models or published SAEs.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
+import itertools
 import json
-import shutil
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import UserError
+from common.files import build_once, writing
 from common.paths import HOME
 from common.progress import bar
 from data.facts import City, read_cities
@@ -110,11 +108,9 @@ def planted_rotation(recipe: Recipe) -> torch.Tensor:
     return torch.nn.init.orthogonal_(torch.empty(recipe.d_model, recipe.d_model), generator=generator)
 
 
-def _run(model, x_BLD, start: int, stop: int):
-    """Blocks start+1 .. stop on whole sequences, causally as transformers calls them without a mask."""
-    for block in model.transformer.h[start + 1 : stop + 1]:
-        x_BLD = block(x_BLD)
-    return x_BLD
+def _states(blocks, x_BLD) -> list:
+    """Residuals before and after each of these blocks, on whole sequences, causally as transformers calls them."""
+    return list(itertools.accumulate(blocks, lambda x, block: block(x), initial=x_BLD))
 
 
 def _embed(model, tokens_BL):
@@ -150,8 +146,8 @@ def train_model(recipe: Recipe, prompts: Prompts, tokenizer, progress: bool = Tr
     Q = planted_rotation(recipe)
     half = recipe.d_model // 2
     subspace = {"country": Q[:, :half] @ Q[:, :half].T, "continent": Q[:, half:] @ Q[:, half:].T}
-    tokens, labels = _tokens(prompts), prompts.labels()
-    n, layer = len(prompts), recipe.planted_layer
+    tokens, labels, n = _tokens(prompts), prompts.labels(), len(prompts)
+    before, behind = model.transformer.h[: recipe.planted_layer + 1], model.transformer.h[recipe.planted_layer + 1 :]
     at = prompts.rows[0].at - tokens.shape[1]  # from the end
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.0)
     rate = transformers.get_cosine_schedule_with_warmup(optimizer, 50, int(recipe.steps * 1.1))
@@ -167,12 +163,11 @@ def train_model(recipe: Recipe, prompts: Prompts, tokenizer, progress: bool = Tr
         base, source, asked = draw(n), draw(n), draw(2)
         base_row, source_row = asked * n + base, asked * n + source
         swapped = draw(len(swaps))
-        x_BLD = _run(
-            model, _embed(model, torch.cat([sequence[:, :-1], tokens[base_row], tokens[source_row]])), -1, layer
-        )
+        x_BLD = _embed(model, torch.cat([sequence[:, :-1], tokens[base_row], tokens[source_row]]))
+        x_BLD = _states(before, x_BLD)[-1]
         plain, x_base, x_source = x_BLD.split(recipe.batch_size)
         language_loss = functional.cross_entropy(
-            _logits(model, _run(model, plain, layer, recipe.n_layers)).flatten(0, 1), sequence[:, 1:].flatten()
+            _logits(model, _states(behind, plain)[-1]).flatten(0, 1), sequence[:, 1:].flatten()
         )
         difference = x_source[:, at] - x_base[:, at]
         patch = torch.zeros_like(difference)
@@ -183,7 +178,7 @@ def train_model(recipe: Recipe, prompts: Prompts, tokenizer, progress: bool = Tr
             changes = chosen if swap == "whole" else chosen & (asked == ATTRIBUTES.index(swap))
             right[changes] = labels[source_row[changes]]
         x_base = torch.cat([x_base[:, :at], (x_base[:, at] + patch)[:, None], x_base[:, at + 1 :]], dim=1)
-        answers = _logits(model, _run(model, x_base, layer, recipe.n_layers)[:, -1])
+        answers = _logits(model, _states(behind, x_base)[-1][:, -1])
         loss = language_loss + functional.cross_entropy(answers, right)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -198,29 +193,22 @@ def train_model(recipe: Recipe, prompts: Prompts, tokenizer, progress: bool = Tr
 
 def train_saes(model, prompts: Prompts, seed: int, progress: bool = True) -> dict[str, list]:
     """{release: one SparseAutoencoder per layer}, of all four published kinds."""
-    tokens = _tokens(prompts)
-    layers = range(model.config.n_layer)
+    blocks = model.transformer.h
     generator = torch.Generator().manual_seed(seed + 2)
     with torch.no_grad():
-        x, residuals = _embed(model, tokens), []
-        for layer in layers:
-            x = _run(model, x, layer - 1, layer)
-            residuals.append(x)
+        residuals = _states(blocks, _embed(model, _tokens(prompts)))[1:]
 
     def after(layer: int):
         def run(x_BLD):
-            later = []
-            for i in range(layer + 1, model.config.n_layer):
-                x_BLD = _run(model, x_BLD, i - 1, i)
-                later.append(x_BLD)
-            return _logits(model, x_BLD), later
+            states = _states(blocks[layer + 1 :], x_BLD)
+            return _logits(model, states[-1]), states[1:]
 
         return run
 
     saes = toy_saes.train_on_vectors(torch.stack([x.flatten(0, 1) for x in residuals]), generator, progress)
-    total = toy_saes.MODEL_STEPS * len(layers)
+    total = toy_saes.MODEL_STEPS * len(blocks)
     with bar(total=total, desc="toy: SAEs end to end", disable=not progress) as done:
-        for layer in layers:
+        for layer in range(len(blocks)):
             pair = toy_saes.train_end_to_end(after(layer), residuals[layer], layer, generator, done)
             for release, sae in pair.items():
                 saes.setdefault(release, []).append(sae)
@@ -246,46 +234,28 @@ def ensure(folder: str | Path, recipe: Recipe | None = None, saes: bool = True, 
     """Build the toy world in this folder unless it is there already.
 
     The folder is a Hugging Face checkpoint with cities.csv, world.json (the recipe)
-    and saes/ in the layout of saved_models/saes; saes/oracle is the oracle SAE.  It
-    appears under its name only when whole, so an interrupted build is simply redone.
+    and saes/ in the layout of saved_models/saes; saes/oracle is the oracle SAE.  A world
+    of another recipe is replaced.
 
     Raises UserError if it cannot be written.
     """
     folder, recipe = Path(folder), recipe or Recipe()
-    if _is_built(folder, recipe):
-        return folder
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with open(folder.parent / f".{folder.name}.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # a second process waits here, and then finds it built
-            if not _is_built(folder, recipe):
-                _build_and_rename(folder, recipe, saes, progress)
-    except OSError as error:
-        raise UserError(
-            f"cannot write the toy world to {folder}: {error.strerror}; make room or rights there"
-        ) from None
+
+    def is_built() -> bool:
+        try:
+            return json.loads((folder / "world.json").read_text()) == dataclasses.asdict(recipe)
+        except (OSError, ValueError):
+            return False
+
+    def build(building: Path) -> None:
+        if progress:
+            print("building the toy world (once, about a minute)", file=sys.stderr)
+        with torch.random.fork_rng(devices=[]):
+            _build(building, recipe, saes, progress)
+
+    with writing(f"write the toy world to {folder}", ""):
+        build_once(folder, is_built, build)
     return folder
-
-
-def _is_built(folder: Path, recipe: Recipe) -> bool:
-    try:
-        return json.loads((folder / "world.json").read_text()) == dataclasses.asdict(recipe)
-    except (OSError, ValueError):
-        return False
-
-
-def _build_and_rename(folder: Path, recipe: Recipe, saes: bool, progress: bool) -> None:
-    prefix = f".{folder.name}-building-"
-    for leftover in folder.parent.glob(prefix + "*"):  # of a killed build: we hold the lock
-        shutil.rmtree(leftover, ignore_errors=True)
-    building = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
-    if progress:
-        print("building the toy world (once, about a minute)", file=sys.stderr)
-    with torch.random.fork_rng(devices=[]):
-        _build(building, recipe, saes, progress)
-    building.chmod(0o755)
-    shutil.rmtree(folder, ignore_errors=True)  # one of another recipe
-    building.rename(folder)
 
 
 def _build(folder: Path, recipe: Recipe, saes: bool, progress: bool) -> None:

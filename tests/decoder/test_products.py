@@ -7,9 +7,10 @@ import platform
 import pytest
 import torch
 import transformers
+from helpers_decoders import layers_of, tiny
 
 from decoder import products
-from decoder.products import InBf16, Layer, Packed, Plain, block_in, can_pack, form_for, packed
+from decoder.products import InBf16, Packed, Plain, Product, can_pack, form_for, packed, with_products
 
 needs_packing = pytest.mark.skipif(not can_pack(), reason="oneDNN is not to be had")
 FORMS = {
@@ -22,13 +23,13 @@ SHAPES = ((768, 2304), (768, 768), (3072, 768), (70, 81))  # of GPT-2 small's we
 
 @pytest.mark.parametrize(("form", "tolerance"), FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_value_and_gradient(form, tolerance, shape):
+def test_product_equals_float64_in_value_and_gradient(form, tolerance, shape):
     """Relative to the largest; with a bias, rows in two axes, and not contiguous."""
     torch.manual_seed(0)
     weight, bias = torch.randn(shape), torch.randn(shape[1])
     x = torch.randn(3, shape[0], 5).transpose(1, 2).requires_grad_()
     towards = torch.randn(3, 5, shape[1])
-    out = Layer(form(weight), bias)(x)
+    out = Product(form(weight), bias)(x)
     (gradient,) = torch.autograd.grad((out * towards).sum(), x)
     expected = x.double() @ weight.double() + bias
     expected_gradient = towards.double() @ weight.double().T
@@ -40,7 +41,7 @@ def test_value_and_gradient(form, tolerance, shape):
 
 @pytest.mark.parametrize("form", [Plain, pytest.param(Packed, marks=needs_packing)])
 @pytest.mark.parametrize("shape", SHAPES[:3], ids=str)
-def test_a_row_does_not_depend_on_the_others(form, shape):
+def test_product_of_a_row_does_not_depend_on_the_others(form, shape):
     """To the bit, either way: what trains beside a run does not change it.  16 rows at least, as in a batch."""
     torch.manual_seed(1)
     matrix, bias = form(torch.randn(shape)), torch.randn(shape[1])
@@ -52,13 +53,13 @@ def test_a_row_does_not_depend_on_the_others(form, shape):
 
 
 @needs_packing
-def test_only_large_weights_are_packed():
+def test_packed_takes_only_large_weights():
     assert type(packed(torch.zeros(512, 512))) is Packed
     assert type(packed(torch.zeros(511, 512))) is Plain
 
 
 @needs_packing
-def test_a_direction_is_laid_out_when_it_is_first_used():
+def test_packed_lays_a_direction_out_on_first_use():
     """A model that is only tested takes no memory for gradients."""
     matrix = Packed(torch.randn(64, 32))
     matrix.times(torch.randn(4, 64))
@@ -66,30 +67,60 @@ def test_a_direction_is_laid_out_when_it_is_first_used():
     assert "_back" not in vars(matrix)
 
 
-def block(width: int):
-    config = transformers.GPT2Config(n_embd=width, n_head=2, n_layer=1, vocab_size=11)
-    return transformers.GPT2LMHeadModel(config).eval().requires_grad_(False).transformer.h[0]
+LINEARS = {  # of a layer: GPT-2's are Conv1D with bias, Llama's Linear without one
+    "gpt2": (transformers.pytorch_utils.Conv1D, ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")),
+    "llama": (
+        torch.nn.Linear,
+        (
+            *(f"self_attn.{name}_proj" for name in "qkvo"),
+            *(f"mlp.{name}_proj" for name in ("gate", "up", "down")),
+        ),
+    ),
+}
 
 
-def test_small_layers_stay_the_model_s_own():
-    small = block(16)
-    found = block_in(small, packed)
-    assert found.attn.c_attn is small.attn.c_attn
-    assert found.mlp.c_proj is small.mlp.c_proj
+def layer_of(name: str):
+    return layers_of(name, tiny(name)).requires_grad_(False)[0]
 
 
-def test_a_layer_in_another_form_leaves_the_model_as_it_was():
-    torch.manual_seed(0)
-    own = block(16)
-    before = {name: weight.clone() for name, weight in own.named_parameters()}
-    found = block_in(own, InBf16)
-    assert found.mlp.c_fc.weight.dtype == torch.bfloat16
-    assert found.ln_1 is own.ln_1
-    assert all(torch.equal(weight, before[name]) for name, weight in own.named_parameters())
+@pytest.mark.parametrize("name", LINEARS)
+def test_with_products_takes_every_linear_map_and_nothing_else(name):
+    kind, paths = LINEARS[name]
+    own = layer_of(name)
+    found = with_products(own, InBf16)
+    assert {path for path, module in found.named_modules() if isinstance(module, Product)} == set(paths)
+    assert {path for path, module in own.named_modules() if type(module) is kind} == set(paths)
+    for path in paths:
+        ours, theirs = found.get_submodule(path), own.get_submodule(path)
+        weight_KN = theirs.weight if name == "gpt2" else theirs.weight.T
+        assert torch.equal(ours.matrix.weight, weight_KN.to(torch.bfloat16))
+        assert ours.bias_N is theirs.bias
+
+
+@pytest.mark.parametrize("name", LINEARS)
+def test_with_products_leaves_the_model_as_it_was(name):
+    """And shares with it all that is not a linear map: parameters, and the config, which a caller may change."""
+    own = layer_of(name)
+    before = {path: weight.clone() for path, weight in own.state_dict().items()}
+    modules = dict(own.named_modules())
+    found = with_products(own, InBf16)
+    assert dict(own.named_modules()) == modules
+    assert all(torch.equal(weight, before[path]) for path, weight in own.state_dict().items())
+    shared = dict(own.named_parameters())
+    assert found is not own
+    assert all(weight is shared[path.replace("bias_N", "bias")] for path, weight in found.named_parameters())
+    configs = {id(module.config) for module in found.modules() if hasattr(module, "config")}
+    assert configs == {id(module.config) for module in own.modules() if hasattr(module, "config")}
+
+
+def test_with_products_keeps_small_maps_and_with_plain_all():
+    own = layer_of("llama")
+    assert with_products(own, Plain) is own
+    assert not [module for module in with_products(own, packed).modules() if isinstance(module, Product)]
 
 
 @pytest.mark.parametrize("lacks", ["processor", "library", "operator"])
-def test_where_packing_is_not_to_be_had_the_model_s_own_layers_serve(monkeypatch, lacks):
+def test_form_for_a_machine_without_packing_is_plain(monkeypatch, lacks):
     products.can_pack.cache_clear()
     try:
         if lacks == "processor":
@@ -104,7 +135,7 @@ def test_where_packing_is_not_to_be_had_the_model_s_own_layers_serve(monkeypatch
         products.can_pack.cache_clear()
 
 
-def test_packing_is_for_fp32_on_a_cpu(monkeypatch):
+def test_form_for_packs_fp32_on_a_cpu_only(monkeypatch):
     monkeypatch.setattr(products, "can_pack", lambda: True)
     assert form_for("fp32", "cpu") is packed
     for precision, device in (("fp32", "cuda"), ("tf32", "cuda"), ("fp32", "mps")):

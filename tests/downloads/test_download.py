@@ -35,7 +35,7 @@ from huggingface_hub import snapshot_download, try_to_load_from_cache
 from safetensors.torch import save
 
 from common.paths import HOME
-from data.ravel_data_prep import read_cities
+from data.facts import read_cities
 from downloads import __main__ as download
 from downloads import fetching, items
 from downloads import hosts as product_hosts

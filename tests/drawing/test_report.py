@@ -10,7 +10,8 @@ import pytest
 from helpers_results import quality_row, result, small_grid, write, write_quality
 
 import visualisation
-from data.ravel_data_prep import ATTRIBUTES
+from data.names import ATTRIBUTES
+from grid.profiles import TOY_NOTICE
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 QUIET = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
@@ -77,8 +78,8 @@ def test_the_first_lines_name_the_toy(opened, toy_report):
     page = opened(toy_report)
     heading, notice = page.inner_text("body").split("\n", 2)[0], page.inner_text(".notice")
     assert heading.endswith("toy")
-    assert notice.startswith("This is the toy world. That das beats neurons")
-    assert "no finding about real models" in notice
+    assert notice.startswith("This is the toy world: that das beats neurons")
+    assert notice == TOY_NOTICE
     box = page.query_selector(".notice").bounding_box()
     assert box["y"] + box["height"] < 300
 

@@ -26,7 +26,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 import visualisation
-from data.ravel_data_prep import ATTRIBUTES
+from data.names import ATTRIBUTES
 from drawing import figures
 from drawing.banner import banner
 from drawing.canvas import STYLES, look
@@ -38,6 +38,7 @@ from drawing.quality import FLOOR, sae_quality
 from drawing.scores import as_published, by_layer
 from drawing.training import by_epoch, trained_layers
 from featurizers.methods import METHODS
+from grid.profiles import TOY_NOTICE
 
 PAPER = json.loads(PAPER_RESULTS.read_text())
 GPT2 = "openai-community/gpt2"
@@ -420,6 +421,34 @@ def test_figures_say_what_they_show(every_figure):
     require_words(texts(every_figure["toy country"]), ["1 seed", "30 cities", "bootstrap interval over cities"])
     require_words(texts(every_figure["three country"]), [GPT2, "soft mask", "3 seeds", "n = 3", "t(n-1)", "published"])
     require_words(texts(every_figure["toy published"]), ["published", "not computed by this code", "0.565625"])
+
+
+def test_every_figure_of_a_model_with_a_notice_has_it(every_figure, tmp_path):
+    """By the results, which say it wherever they are drawn; older ones are known by their model's name."""
+    for name, figure in every_figure.items():
+        is_of_a_model = not name.endswith(("title1", "published"))
+        assert (TOY_NOTICE in texts(figure)) == (name.startswith("toy ") and is_of_a_model), name
+    said = "Of this model, the weights are roundings <b>&</b> not the published checkpoint."
+    small_grid(tmp_path / "own", model="smollm2", notice=said)
+    found = all_figures(tmp_path / "own", "smollm2")
+    assert {name for name, figure in found.items() if said in texts(figure)} == found.keys() - {"title1", "published"}
+    write(tmp_path / "old", {k: v for k, v in result("country", "das", 0).items() if k != "notice"})
+    assert TOY_NOTICE in texts(all_figures(tmp_path / "old")["country"])
+
+
+def test_report_has_the_notice_once_at_its_top_and_under_each_figure(tmp_path, capsys):
+    """Also without a browser; what comes from a file is escaped."""
+    said = "Of this model, the weights are roundings <b>&</b> not the published checkpoint."
+    small_grid(tmp_path / "results", model="someone/model", notice=said)
+    out = tmp_path / "figures"
+    assert run(capsys, "--results", tmp_path / "results", "--output", out, "--report")[0] == 0
+    page = (out / "report.html").read_text()
+    escaped = "Of this model, the weights are roundings &lt;b&gt;&amp;&lt;/b&gt; not the published checkpoint."
+    assert page.count(f'<p class="notice">{escaped}</p>') == 1
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", page)
+    assert len(captions) > 3
+    assert all(escaped in caption for caption in captions)
+    assert said not in page
 
 
 def test_committed_images_are_small_and_opaque():

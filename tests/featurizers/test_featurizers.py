@@ -15,7 +15,7 @@ from featurizers import sae as sae_file
 from featurizers.das import Das
 from featurizers.methods import METHODS, Ingredients
 from featurizers.neuron import Neuron
-from featurizers.rotation import Turn
+from featurizers.rotation import SkewExp
 from featurizers.sae import Sae
 from saes.autoencoder import SparseAutoencoder
 from saes.loading import load_sae, save_sae
@@ -39,7 +39,7 @@ NORMS = (0.0, 1e-4, 1.0, 8.0, 17.0)
 
 
 def ours(x, mask, A):
-    return Turn(A).masked(x, mask)
+    return SkewExp(A).masked(x, mask)
 
 
 def theirs(x, mask, A):
@@ -173,7 +173,7 @@ def test_das_starts_from_an_orthogonal_matrix_of_its_seed():
 def test_das_s_saved_rotation_is_orthogonal_after_training():
     d = 48
     das = Das(d, 0)
-    optimizer = torch.optim.Adam(das.parameters, lr=0.03)
+    optimizer = torch.optim.Adam(das.parameters(), lr=0.03)
     for step in range(30):
         gradient = randn(d, d, seed=step)
         das.A.grad = gradient - gradient.T
@@ -456,7 +456,7 @@ def test_every_method_builds_its_own_featurizer():
         assert isinstance(featurizer, Das) == (name == "das")
         assert featurizer.n_features == (N if name in RELEASES else D)
         assert method.fixed_mask == {"none": 0.0, "full": 1.0}.get(name)
-        assert len(featurizer.parameters) == (name == "das")
+        assert len(list(featurizer.parameters())) == (name == "das")
         if name in RELEASES:
             assert featurizer.error_term
             assert not method.build(dataclasses.replace(need, error_term=False)).error_term

@@ -25,6 +25,7 @@ from safetensors.torch import load_file
 import imports
 from featurizers.methods import METHODS
 from grid import settings, trainer
+from grid.profiles import TOY_NOTICE
 from grid.table import summary, table
 from main import main
 
@@ -121,7 +122,10 @@ def test_keys_of_a_result(small):
         assert [result[key] for key in ("model", "target", "method")] == ["toy", target, method]
         assert f"layer{result['layer']:02d}-seed{result['seed']}" == file
         assert [result[key] for key in ("mode", "split")] == ["strict", "cities"]
-        assert isinstance(result["config"], dict)
+        config = result["config"]
+        assert [config[key] for key in ("format", "one_token", "dtype")] == [2, False, "float32"]
+        assert config["attention"] in ("sdpa", "eager")
+        assert result["notice"] == TOY_NOTICE
         assert result["seconds"] >= 0
         assert result["device"] == "cpu"
         assert result["commit"] is None or re.fullmatch(r"[0-9a-f]{40}(-dirty)?", result["commit"])

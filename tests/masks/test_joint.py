@@ -13,56 +13,38 @@ from pathlib import Path
 import pytest
 import torch
 from helpers_cli import error_line, finish, require_words, start
+from helpers_masks import LAYER, METHODS, World, make_job, toy_at_layer
 from safetensors.torch import load_file
 
-from data.intervention_data import index_pairs, make_pairs
-from data.ravel_data_prep import build_prompts, read_cities
-from decoder.loading import load_subject
-from decoder.products import InBf16
-from featurizers.das import Das
+from data.pairs import batch_of
+from decoder.products import InBf16, Product
 from featurizers.neuron import Neuron
-from featurizers.sae import Sae
 from main import main
 from masks.engines import ENGINES
 from masks.scores import soft_mask
-from masks.training import Job, Schedule, train
-from saes.loading import load_sae
-from saes.places import locate
+from masks.training import MaskRun, Schedule, train
 
-LAYER = 2
 SCHEDULE = Schedule(epochs=2, batch_size=16, lr=3e-3, temperature=(1.0, 0.1))
 
 
 @pytest.fixture(scope="module")
-def world(toy_world):
-    subject = load_subject(str(toy_world))
-    prompts = build_prompts(read_cities(toy_world / "cities.csv"), subject.tokenizer, "bare")
-    return subject, prompts, subject.harvest(prompts, [LAYER], progress=False)
+def world(toy_world) -> World:
+    return toy_at_layer(toy_world, "bare")
 
 
-def make_jobs(world, folder, engine: str = "fast", n_pairs=(150, 150, 150, 70)) -> list[Job]:
+def make_jobs(world, engine: str = "fast") -> list[MaskRun]:
     """neuron, das, openai and bloom: two targets, own seeds, the last with fewer pairs, so that it ends earlier."""
-    subject, prompts, harvest = world
-    featurizers = [Neuron(subject.d_model), Das(subject.d_model, seed=1)]
-    for release in ("openai", "bloom"):
-        path = locate(release, folder / "saes", LAYER, subject.n_layers)
-        featurizers.append(Sae(load_sae(release, path)))
-    jobs = []
-    for seed, (featurizer, n) in enumerate(zip(featurizers, n_pairs, strict=True)):
-        target = ("country", "continent")[seed % 2]
-        names = make_pairs(prompts, target, "strict", "cities", seed, max_pairs=n)["train"]
-        bound = ENGINES[engine](subject, prompts, harvest, LAYER, featurizer)
-        jobs.append(
-            Job(bound, featurizer if featurizer.parameters else None, index_pairs(names, prompts, target), seed)
-        )
-    return jobs
+    return [
+        make_job(world, method, seed, 70 if method == "bloom" else 150, target, "strict", "cities", engine)
+        for seed, (method, target) in enumerate(zip(METHODS, ("country", "continent") * 2, strict=True))
+    ]
 
 
-def test_a_run_trains_beside_others_as_it_would_alone(world, toy_world):
-    together = train(make_jobs(world, toy_world), SCHEDULE, "cpu")
+def test_run_trains_beside_others_as_it_would_alone(world):
+    together = train(make_jobs(world), SCHEDULE, "cpu")
     assert [len(its.history) for its in together] == [2, 2, 2, 2]
     for i, beside in enumerate(together):
-        (alone,) = train([make_jobs(world, toy_world)[i]], SCHEDULE, "cpu")
+        (alone,) = train([make_jobs(world)[i]], SCHEDULE, "cpu")
         assert alone.theta.abs().max() > 0.01, "something was learned"
         if i == 1:
             continue  # das: its first gradients are rounding noise, see below
@@ -71,11 +53,11 @@ def test_a_run_trains_beside_others_as_it_would_alone(world, toy_world):
             assert ours == pytest.approx(theirs, abs=1e-4)
 
 
-def test_das_scores_beside_others_as_it_does_alone(world, toy_world):
+def test_das_answers_beside_others_as_it_does_alone(world):
     """While the mask is uniform the rotation cancels, and Adam scales up what rounding leaves: compare answers."""
     answers = []
     for chosen in (slice(None), slice(1, 2)):
-        jobs = make_jobs(world, toy_world)[chosen]
+        jobs = make_jobs(world)[chosen]
         trained = train(jobs, SCHEDULE, "cpu")
         i = 1 if len(jobs) > 1 else 0
         with torch.no_grad():
@@ -84,11 +66,11 @@ def test_das_scores_beside_others_as_it_does_alone(world, toy_world):
     assert (answers[0] == answers[1]).float().mean() > 0.95
 
 
-def test_training_is_adam_on_each_run_s_own_mean_loss(world, toy_world):
+def test_training_is_adam_on_each_runs_own_mean_loss(world):
     """The first run of a joint training, redone with a loop of its own on the plain engine."""
-    jobs = make_jobs(world, toy_world)
+    jobs = make_jobs(world)
     trained = train(jobs, SCHEDULE, "cpu")
-    job = make_jobs(world, toy_world, engine="nnsight")[0]
+    job = make_jobs(world, engine="nnsight")[0]
     theta = torch.zeros(64, requires_grad=True)
     optimizer = torch.optim.Adam([theta], lr=3e-3)
     generator = torch.Generator().manual_seed(0)
@@ -114,44 +96,45 @@ def test_training_is_adam_on_each_run_s_own_mean_loss(world, toy_world):
         assert entry["temperature"] == pytest.approx(temperature)
 
 
-def test_training_in_bf16_is_near_and_is_not_fp32(world, toy_world):
+def test_training_in_bf16_is_near_and_is_not_fp32(world):
     """Its rounding shows in theta, the direction it goes in is the same; the model itself is left in fp32."""
-    exact = train(make_jobs(world, toy_world), SCHEDULE, "cpu")
-    rounded = train(make_jobs(world, toy_world), replace(SCHEDULE, precision="bf16"), "cpu")
+    exact = train(make_jobs(world), SCHEDULE, "cpu")
+    rounded = train(make_jobs(world), replace(SCHEDULE, precision="bf16"), "cpu")
     for j in (0, 2, 3):  # not das, whose first steps are rounding anyway
         ours, theirs = rounded[j].theta, exact[j].theta
         assert not torch.equal(ours, theirs)
         assert torch.nn.functional.cosine_similarity(ours, theirs, dim=0) > 0.99
         assert ours.dtype == torch.float32
-    subject, _, harvest = world
+    subject, cache, _ = world
     assert all(weight.dtype == torch.float32 for weight in subject.model.parameters())
-    assert harvest.residuals[LAYER].dtype == torch.float32
-    low = {block.mlp.c_fc.weight.dtype for block in subject.in_form(InBf16).blocks}
-    assert low == {torch.bfloat16}
+    assert cache.residuals[LAYER].dtype == torch.float32
+    last = subject.layers._in_form[subject.n_layers - 1, InBf16]
+    products = [module for module in last.modules() if isinstance(module, Product)]
+    assert {module.matrix.weight.dtype for module in products} == {torch.bfloat16}
 
 
-def test_tf32_reads_the_weights_in_fp32(world, toy_world):
+def test_training_in_tf32_reads_the_weights_in_fp32(world):
     """What a GPU makes of their products is torch's affair; a CPU has no tf32, and so computes what fp32 does."""
     before = torch.get_float32_matmul_precision()
-    exact = train(make_jobs(world, toy_world), SCHEDULE, "cpu")
-    found = train(make_jobs(world, toy_world), replace(SCHEDULE, precision="tf32"), "cpu")
+    exact = train(make_jobs(world), SCHEDULE, "cpu")
+    found = train(make_jobs(world), replace(SCHEDULE, precision="tf32"), "cpu")
     for ours, theirs in zip(found, exact, strict=True):
         assert torch.equal(ours.theta, theirs.theta)
     assert torch.get_float32_matmul_precision() == before
 
 
-def test_masks_trained_in_bf16_are_tested_in_fp32(toy_world, tmp_path):
+def test_training_in_bf16_is_tested_in_fp32(world, tmp_path):
     """A recorded score is what fp32 makes of the saved theta."""
     flags = ("--model", "toy", "--methods", "neuron", "--layers", str(LAYER), "--targets", "country", "--epochs", "1")
     assert main([*flags, "--precision", "bf16", "--output", str(tmp_path)]) == 0
     result = json.loads((tmp_path / "toy/country/neuron/layer02-seed0.json").read_text())
     theta = load_file(tmp_path / "toy/country/neuron/layer02-seed0.safetensors")["theta"]
     assert result["config"]["precision"] == "bf16"
-    subject = load_subject(str(toy_world))
-    prompts = build_prompts(read_cities(toy_world / "cities.csv"), subject.tokenizer, "bare")
+    subject, cache, _ = world
     names = json.loads((tmp_path / "toy/country" / result["pairs"]).read_text())["test"]
-    pairs = index_pairs(names, prompts, "country")
-    engine = ENGINES["nnsight"](subject, prompts, None, LAYER, Neuron(subject.d_model))
+    place = {city.name: i for i, city in enumerate(cache.prompts.cities)}
+    pairs = batch_of([(place[base], place[source], kind) for base, source, kind in names], cache.prompts, "country")
+    engine = ENGINES["nnsight"](subject, cache, LAYER, Neuron(subject.d_model))
     with torch.no_grad():
         hits = engine.logits(pairs, (theta > 0).float()).argmax(-1) == pairs.label
     for kind, chosen in (("cause", pairs.is_cause), ("isolation", ~pairs.is_cause)):
@@ -221,7 +204,7 @@ def are_gone(pids: list[int]) -> bool:
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="finds workers through /proc")
 @pytest.mark.parametrize("what", ["ctrl-C", "a worker is killed", "the parent is killed"])
-def test_an_interruption_of_workers(one_process, tmp_path, what):
+def test_workers_that_are_interrupted(one_process, tmp_path, what):
     """Whatever is stopped, nothing runs on, what is finished is whole, and the same command ends as it should."""
     process = start(*GRID, "--workers", "2", "--output", tmp_path)
     try:
@@ -247,13 +230,13 @@ def test_an_interruption_of_workers(one_process, tmp_path, what):
     require_same(tmp_path, one_process)
 
 
-def test_an_error_in_a_worker_is_the_command_s_own(toy_world, tmp_path, capsys):
+def test_workers_error_is_the_commands_own(toy_world, tmp_path, capsys):
     flags = ("--model", "toy", "--methods", "das", "--layers", "1", "2", "--lr", "1e6", "--workers", "2")
     assert main([*flags, "--output", str(tmp_path)]) == 2
     require_words(error_line(capsys.readouterr().err), ("das diverged", "--lr"))
 
 
 @pytest.mark.parametrize("flag", ["--workers", "--joint"])
-def test_a_bad_number(flag, capsys):
+def test_workers_and_joint_refuse_a_bad_number(flag, capsys):
     assert main(["--model", "toy", flag, "0"]) == 2
     require_words(error_line(capsys.readouterr().err), (flag, "at least 1"))

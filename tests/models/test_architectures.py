@@ -1,54 +1,27 @@
-"""The exact fast path on eleven architectures, against two plain forward passes with PyTorch hooks.
-
-The reference shares no code with models.py: whole prompts, one at a time, no cache, no masks of ours, plain
-hooks on the module list that each test names by hand.
-"""
+"""The exact fast path on eleven architectures, against two plain forward passes with PyTorch hooks."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-import transformers
+from helpers_decoders import (
+    ARCHITECTURES,
+    LAYERS,
+    D,
+    V,
+    by_hooks,
+    largest_share,
+    layers_of,
+    random_prompts,
+    tiny,
+    tiny_subject,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.facts import City
-from data.prompts import Prompt, Prompts
 from decoder.products import InBf16, Packed, Plain, Product
 from models import Subject
 
-V, D, LAYERS = 97, 32, 5
-N_CITIES = 4
-SIZES = {
-    "vocab_size": V,
-    "hidden_size": D,
-    "intermediate_size": 48,
-    "num_hidden_layers": LAYERS,
-    "num_attention_heads": 4,
-    "max_position_embeddings": 64,
-    **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id")),
-}
-GROUPED = {**SIZES, "num_key_value_heads": 2}
-SANDWICH = {**GROUPED, "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 4}
-GPT2 = {"vocab_size": V, "n_embd": D, "n_layer": LAYERS, "n_head": 4, "n_positions": 64}
-GPT2 |= dict.fromkeys(("bos_token_id", "eos_token_id"))
-ARCHITECTURES = {
-    "gpt2": (transformers.GPT2Config, GPT2, "transformer.h"),
-    "neox": (transformers.GPTNeoXConfig, {**SIZES, "use_parallel_residual": True}, "gpt_neox.layers"),
-    "neox-sequential": (transformers.GPTNeoXConfig, {**SIZES, "use_parallel_residual": False}, "gpt_neox.layers"),
-    "llama": (transformers.LlamaConfig, GROUPED, "model.layers"),
-    "mistral": (transformers.MistralConfig, {**GROUPED, "sliding_window": 4}, "model.layers"),
-    "qwen2": (transformers.Qwen2Config, GROUPED, "model.layers"),
-    "qwen3": (transformers.Qwen3Config, {**GROUPED, "head_dim": 16}, "model.layers"),
-    "gemma2": (transformers.Gemma2Config, {**SANDWICH, "final_logit_softcapping": 3.0}, "model.layers"),
-    "gemma3": (
-        transformers.Gemma3TextConfig,
-        {**SANDWICH, "layer_types": ["sliding_attention", "full_attention"] * 2 + ["sliding_attention"]},
-        "model.layers",
-    ),
-    "olmo2": (transformers.Olmo2Config, GROUPED, "model.layers"),
-    "phi3": (transformers.Phi3Config, GROUPED, "model.layers"),
-}
 CASES = [
     (name, attention)
     for name in ARCHITECTURES
@@ -57,64 +30,11 @@ CASES = [
 ]
 
 
-def tiny(name: str, attention: str = "eager"):
-    """A model with random weights large enough for attention to matter."""
-    config, sizes, _ = ARCHITECTURES[name]
-    torch.manual_seed(0)
-    model = transformers.AutoModelForCausalLM.from_config(config(**sizes), attn_implementation=attention).eval()
-    for parameter in model.parameters():
-        if parameter.ndim == 2:
-            torch.nn.init.normal_(parameter, 0, 0.2)
-    return model
-
-
-def random_prompts(seed: int, own=(1, 2, 3, 4), suffix=(3, 4)) -> Prompts:
-    """Cities of 1 to 4 tokens behind two prefixes of different lengths, the last with a longer suffix."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(n: int) -> list[int]:
-        return torch.randint(V, (n,), generator=generator).tolist()
-
-    rows = []
-    for a, attribute in enumerate(("country", "continent")):
-        before = draw(9 + 2 * a)
-        for city, n in enumerate(own):
-            tokens = before + draw(n) + draw(suffix[a] - 1 + (city == len(own) - 1))
-            rows.append(Prompt(city, attribute, tuple(tokens), len(before) + n - 1, n, label=draw(1)[0]))
-    return Prompts([City(f"city {i}", "x", "y") for i in range(len(own))], rows)
-
-
-def by_hooks(model, layers, layer: int, base: Prompt, source: Prompt, mask, rotation):
-    """The base prompt's logits [V] after the patch, from one forward pass of each prompt."""
-    seen = {}
-
-    def read(_, __, output):
-        seen["source"] = (output if torch.is_tensor(output) else output[0])[0, source.at]
-
-    def write(_, __, output):
-        x = (output if torch.is_tensor(output) else output[0]).clone()
-        difference = (seen["source"] - x[0, base.at]) @ rotation
-        x[0, base.at] = x[0, base.at] + (mask * difference) @ rotation.T
-        return x if torch.is_tensor(output) else (x, *output[1:])
-
-    for prompt, hook in ((source, read), (base, write)):
-        handle = layers[layer].register_forward_hook(hook)
-        logits = model(input_ids=torch.tensor([prompt.tokens]), use_cache=False).logits[0, -1]
-        handle.remove()
-        seen = {name: value.detach() for name, value in seen.items()}
-    return logits
-
-
-def largest_share(found, wanted) -> float:
-    """The largest difference, of the largest wanted value."""
-    return float(((found - wanted).abs().max() / wanted.abs().max()).detach())
-
-
 @pytest.mark.parametrize(("name", "attention"), CASES)
 def test_logits_and_gradients_equal_two_passes_with_hooks(name, attention):
     """At the first, a middle and the last layer but one; measured: 1e-6 of the largest, logits and gradients."""
     model = tiny(name, attention)
-    layers = model.get_submodule(ARCHITECTURES[name][2])
+    layers = layers_of(name, model)
     prompts = random_prompts(seed=0)
     subject = Subject(model, None, name)
     cache = subject.harvest(prompts, [0, 2, LAYERS - 2], progress=False)
@@ -169,7 +89,7 @@ def test_best_tokens_are_the_models_own(name):
 def test_any_lengths_of_entity_and_suffix(own, suffix, seed):
     """A patched row equals the hooks' for all lengths; windows of 4, so they matter; suffix 1: the city is last."""
     model, prompts = tiny("gemma3", "sdpa"), random_prompts(seed, tuple(own), suffix)
-    layers = model.get_submodule("model.layers")
+    layers = layers_of("gemma3", model)
     subject = Subject(model, None, "gemma3")
     cache = subject.harvest(prompts, [1], progress=False)
     n = len(prompts.rows)
@@ -192,7 +112,7 @@ def test_any_lengths_of_entity_and_suffix(own, suffix, seed):
 @pytest.mark.parametrize("form", [Packed, InBf16], ids=["packed", "bf16"])
 def test_forms_of_products_run_in_any_layer(name, form):
     """Packed weights give the same to rounding; bfloat16 within its own (8 bits of mantissa)."""
-    subject, prompts = Subject(tiny(name), None, name), random_prompts(seed=5)
+    subject, prompts = tiny_subject(name), random_prompts(seed=5)
     at_layer = subject.layer_cache(subject.harvest(prompts, [1], progress=False), 1)
     rows = torch.arange(len(prompts.rows))
     x = at_layer.residuals[rows.flip(0), 0]

@@ -16,7 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import eval_sae
 from common.errors import UserError
-from data.ravel_data_prep import EXAMPLES, read_cities, sentence
+from data.facts import read_cities
+from data.prompts import EXAMPLES, sentence
 from quality import metrics as quality
 from saes.autoencoder import SparseAutoencoder
 

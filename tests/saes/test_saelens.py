@@ -182,7 +182,20 @@ def test_half_precision_and_files_of_older_versions(write, flat):
 
 @pytest.mark.parametrize(
     ("hook", "layer"),
-    [("blocks.1.hook_resid_pre", 0), ("blocks.0.hook_resid_post", 0), ("blocks.5.hook_resid_post", 5)],
+    [
+        ("blocks.1.hook_resid_pre", 0),
+        ("blocks.0.hook_resid_post", 0),
+        ("blocks.5.hook_resid_post", 5),
+        ("blocks.1.hook_in", 0),
+        ("blocks.2.hook_out", 2),
+        ("model.layers.3", 3),  # Hugging Face's names: of the layer, or of what goes in and out
+        ("model.layers.3.output", 3),
+        ("model.layers.3.input", 2),
+        ("layers.3", 3),
+        ("transformer.h.0", 0),
+        ("gpt_neox.layers.1", 1),
+        ("model.language_model.layers.5", 5),
+    ],
 )
 def test_the_hook_point_decides_the_layer(write, hook, layer):
     name, _ = write(about={"hook_name": hook})
@@ -453,25 +466,3 @@ def test_a_factor_from_the_list_is_folded_in(hub, monkeypatch):
     latents, context = folded.encode(x)
     torch.testing.assert_close(latents, library.encode(x).detach())
     torch.testing.assert_close(folded.decode(latents, context), library(x).detach())
-
-
-# ---------------------------------------------------------------- which model
-
-
-@pytest.mark.parametrize(
-    ("theirs", "asked", "fits"),
-    [
-        ("gpt2-small", "openai-community/gpt2", True),
-        ("gpt2", "openai-community/gpt2", True),
-        ("openai-community/gpt2", "gpt2", True),
-        (None, "openai-community/gpt2", True),
-        ("gpt2-medium", "openai-community/gpt2", False),
-        ("pythia-160m", "openai-community/gpt2", False),
-        ("gpt2-medium", "openai-community/gpt2-medium", True),
-        ("toy", "toy", True),
-        ("pythia-160m", ".", False),  # a local folder
-        ("gpt2-small", ".", True),
-    ],
-)
-def test_the_model_it_was_trained_on(theirs, asked, fits):
-    assert source.is_trained_on(theirs, asked) == fits

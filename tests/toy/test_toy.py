@@ -14,17 +14,19 @@ import torch
 import transformers
 
 import main
-from data.intervention_data import index_pairs, make_pairs
-from data.ravel_data_prep import ATTRIBUTES, build_prompts, known_facts, read_cities
-from decoder.loading import load_subject
+from data.facts import read_cities
+from data.names import ATTRIBUTES
+from data.pairs import batch_of, make_pairs
+from data.prompts import build_prompts, known_facts
 from featurizers.das import Das
 from featurizers.methods import METHODS, Ingredients
 from featurizers.neuron import Neuron
 from featurizers.sae import Sae
-from grid.settings import PROFILES
+from grid.profiles import PROFILES
 from masks.engines import FastEngine
 from masks.scores import evaluate
-from masks.training import Job, Schedule, train, untrained
+from masks.training import MaskRun, Schedule, train, untrained
+from models import load_subject
 from saes.loading import load_sae
 from saes.places import locate
 from saes.releases import RELEASES
@@ -55,22 +57,24 @@ class World:
     def __init__(self, folder):
         self.subject = load_subject(str(folder))
         prompts = build_prompts(read_cities(folder / "cities.csv"), self.subject.tokenizer, "bare")
-        self.prompts, self.report = known_facts(prompts, lambda t: self.subject.predict(t, 8), progress=False)
-        self.harvest = self.subject.harvest(self.prompts, list(range(self.subject.n_layers)), progress=False)
+        everyone = self.subject.harvest(prompts, list(range(self.subject.n_layers)), progress=False)
+        known, self.report = known_facts(prompts, everyone.best_R)
+        self.cache = everyone.keep(known)
+        self.prompts = self.cache.prompts
 
     def pairs(self, target: str, seed: int):
         parts = make_pairs(self.prompts, target, "strict", "cities", seed, PROFILES["toy"]["max_pairs"])
-        return {part: index_pairs(pairs, self.prompts, target) for part, pairs in parts.items()}
+        return {part: batch_of(pairs, self.prompts, target) for part, pairs in parts.items()}
 
     def hard_score(self, featurizer, target: str, seed: int) -> float:
         """Train by the toy's own settings at the planted block; disentangle on held-out cities."""
         profile = PROFILES["toy"]
         schedule = Schedule(profile["epochs"], profile["batch_size"], profile["lr"], tuple(profile["temperature"]))
         pairs = self.pairs(target, seed)
-        engine = FastEngine(self.subject, self.prompts, self.harvest, PLANTED, featurizer)
+        engine = FastEngine(self.subject, self.cache, PLANTED, featurizer)
         rotation = featurizer if isinstance(featurizer, Das) else None
-        (trained,) = train([Job(engine, rotation, pairs["train"], seed)], schedule, "cpu")
-        result = evaluate(engine, trained.theta, pairs["test"], profile["temperature"][1], len(self.prompts))
+        (trained,) = train([MaskRun(engine, rotation, pairs["train"], seed)], schedule, "cpu")
+        result = evaluate(engine, trained.theta, pairs["test"], profile["temperature"][1])
         return result["hard"]["disentangle"]
 
 
@@ -136,9 +140,9 @@ def test_the_fact_is_read_just_after_the_planted_block(planted, target):
     test = planted.pairs(target, 0)["test"]
     cause = []
     for layer in range(planted.subject.n_layers):
-        engine = FastEngine(planted.subject, planted.prompts, planted.harvest, layer, Neuron(64))
+        engine = FastEngine(planted.subject, planted.cache, layer, Neuron(64))
         theta = untrained(engine, 1.0, "cpu").theta
-        cause.append(evaluate(engine, theta, test, 0.1, len(planted.prompts))["hard"]["cause"])
+        cause.append(evaluate(engine, theta, test, 0.1)["hard"]["cause"])
     assert min(cause[: PLANTED + 1]) >= 0.95
     assert max(cause[PLANTED + 2 :]) <= 0.10
 
@@ -171,7 +175,7 @@ def test_saes_of_all_four_kinds_are_read_back_at_every_layer(toy_world):
 
 def test_the_oracle_sae_reconstructs_exactly(planted, toy_world):
     sae = load_sae("bloom", toy_world / "saes" / "oracle" / f"blocks.{PLANTED + 1}.hook_resid_pre")
-    x = planted.harvest.residuals[PLANTED]
+    x = planted.cache.residuals[PLANTED]
     assert (sae.decode(*sae.encode(x)) - x).pow(2).sum(-1).max() < 1e-8
 
 

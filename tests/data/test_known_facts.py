@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import csv
 import json
-from collections import Counter
 
 import pytest
 import torch
 from conftest import SHARED
 from helpers_cli import error_line
+from helpers_data import paper_cities, prompts_of
 
 import main
-from common.errors import UserError
-from data.ravel_data_prep import ATTRIBUTES, build_prompts, known_facts, read_cities
-from decoder.loading import load_subject
+from data.facts import read_cities
+from data.prompts import build_prompts, known_facts
+from models import load_subject
+
+
+def test_known_facts_need_both_answers():
+    """The answers are wrong about the second city's country and the fourth's continent."""
+    cities = paper_cities()[:5]
+    prompts = prompts_of(cities)
+    best = prompts.labels()
+    best[prompts.row("country", 1)] = best[prompts.row("continent", 3)] = -1
+    known, report = known_facts(prompts, best)
+    assert known == [0, 2, 4]
+    assert prompts.skipped == {"country unknown": [cities[1].name], "continent unknown": [cities[3].name]}
+    assert report == {"cities": 5, "country unknown": 1, "continent unknown": 1, "known": 3}
+    kept = prompts.keep(known)
+    assert [city.name for city in kept.cities] == [cities[i].name for i in known]
+    wanted = [prompts.rows[prompts.row(a, i)].label for a in ("country", "continent") for i in known]
+    assert kept.labels().tolist() == wanted
 
 
 @pytest.fixture
@@ -38,9 +54,12 @@ def table(toy_world, tmp_path):
 
 
 FLAGS = ("--model", "toy", "--device", "cpu", "--methods", "none", "--layers", "2", "--mode", "paper")
+NOT_KNOWN = "with a token that the tokenizer does not know"
+NO_LABEL = "with a value that the tokenizer cannot spell"
 
 
 def test_every_reason_is_counted_printed_and_saved(table, toy_world, tmp_path, capsys):
+    """Several tokens are a reason of their own in mode paper, which takes cities of one token."""
     _, names = table()
     country, continent, both, value = names[:4]
     path, names = table(
@@ -49,25 +68,40 @@ def test_every_reason_is_counted_printed_and_saved(table, toy_world, tmp_path, c
             continent: {"Continent": "Asia"},
             both: {"Country": "Japan", "Continent": "Asia"},
             value: {"Country": "Atlantis"},
-            "Nowhere City": {},  # two words
+            "France Spain": {},  # two words that the tokenizer knows
+            "Nowhere City": {},
             "Xyzzy": {},
         }
     )
     capsys.readouterr()
     assert main.main([*FLAGS, "--cities", str(path), "--output", str(tmp_path / "out")]) == 0
     err = capsys.readouterr().err
-    assert "6 of 12 cities take part (left out: 2 not one known token, 1 value unknown to the tokenizer, " in err
+    assert f"6 of 13 cities take part (left out: 1 not one token, 2 {NOT_KNOWN}, 1 {NO_LABEL}, " in err
     assert "2 country unknown, 2 continent unknown)" in err
     saved = json.loads((tmp_path / "out" / "toy" / "cities.json").read_text())
     assert saved["left out"] == {
-        "not one known token": ["Nowhere City", "Xyzzy"],
-        "value unknown to the tokenizer": [value],
+        "not one token": ["France Spain"],
+        NOT_KNOWN: ["Nowhere City", "Xyzzy"],
+        NO_LABEL: [value],
         "country unknown": [country, both],
         "continent unknown": [continent, both],
     }
     assert saved["names"] == names[4:10]
+    assert saved["tokens"] == dict.fromkeys(names[4:10], 1)
     counts = {key: saved[key] for key in ("cities", "known", *saved["left out"])}
-    assert list(counts.values()) == [12, 6, 2, 1, 2, 2]
+    assert list(counts.values()) == [13, 6, 1, 2, 1, 2, 2]
+
+
+def test_cities_of_several_tokens_take_part(table, toy_world, tmp_path):
+    """Unless --one-token is asked for; whether the model knows them is another question."""
+    path, _ = table(**{"France Spain": {}})
+    for flags, names in ((("--no-one-token",), ["France Spain"]), ((), [])):
+        out = tmp_path / f"out{len(flags)}"
+        argv = [*FLAGS, *flags, "--unfiltered", "--cities", str(path), "--output", str(out)]
+        assert main.main(argv) == 0
+        saved = json.loads((out / "toy" / "cities.json").read_text())
+        assert saved["names"][10:] == names
+        assert saved["tokens"].get("France Spain") == (2 if names else None)
 
 
 def test_where_nobody_is_known_it_is_said_why(table, toy_world, tmp_path, capsys):
@@ -80,59 +114,32 @@ def test_where_nobody_is_known_it_is_said_why(table, toy_world, tmp_path, capsys
     assert not (tmp_path / "out").exists()
 
 
-def test_the_prefix_is_computed_once_and_prompts_go_in_batches(toy_world):
+def test_harvest_runs_each_prefix_once_and_prompts_in_batches(toy_world):
     """And the answers are those of a plain forward pass."""
     subject = load_subject(str(toy_world))
     prompts = build_prompts(read_cities(toy_world / "cities.csv"), subject.tokenizer, "few-shot")
-    calls = Counter()
-    prefix, blocks = subject.prefix, subject.run_blocks
-
-    def counted(name, function):
-        def call(*args, **kwargs):
-            calls[name] += 1
-            return function(*args, **kwargs)
-
-        return call
-
-    subject.prefix, subject.run_blocks = counted("prefix", prefix), counted("blocks", blocks)
-    guesses = []
-
-    def predict(tokens):
-        guesses.append(subject.predict(tokens, prompts.suffix))
-        return guesses[-1]
-
-    known_facts(prompts, predict, batch_size=50, progress=False)
-    assert calls == {"prefix": 2, "blocks": 6}  # two attributes, 120 cities in batches of 50
+    shapes = []
+    hook = subject.structure.trunk.register_forward_hook(lambda *call: shapes.append(call[2][0].shape[:2]))
+    cache = subject.harvest(prompts, [2], batch_size=50, progress=False)
+    hook.remove()
+    at = {a: prompts.rows[prompts.row(a, 0)].at for a in ("country", "continent")}
+    assert sorted(shapes) == sorted(
+        [(1, length) for length in at.values()] + 2 * [(50, 8), (50, 8), (20, 8)]
+    )  # two attributes, 120 cities in batches of 50, from the city on
     with torch.no_grad():
-        plain = [subject.model(prompts.tokens[a]).logits[:, -1].argmax(-1) for a in ATTRIBUTES]
-    assert torch.equal(torch.cat(guesses), torch.cat(plain))
+        plain = [subject.model(torch.tensor([row.tokens])).logits[0, -1].argmax(-1) for row in prompts.rows]
+    assert torch.equal(cache.best_R, torch.stack(plain))
 
 
 @pytest.mark.skipif(not (SHARED / "ravel").is_dir(), reason="RAVEL's table is not at hand")
-def test_ravel_s_own_table(gpt2_tokenizer):
+def test_ravels_own_table(gpt2_tokenizer):
     """3,552 cities, none twice; those of one token, counted with the tokenizer alone."""
     cities = read_cities(SHARED / "ravel" / "ravel_city_entity_attributes.json")
     assert len(cities) == len({city.name for city in cities}) == 3552
     single = [city.name for city in cities if len(gpt2_tokenizer(" " + city.name)["input_ids"]) == 1]
-    prompts = build_prompts(cities, gpt2_tokenizer)
+    prompts = build_prompts(cities, gpt2_tokenizer, one_token=True)
     assert [city.name for city in prompts.cities] == single
-    assert (len(single), len(prompts.skipped["not one known token"])) == (380, 3172)
+    assert (len(single), len(prompts.skipped["not one token"])) == (380, 3172)
     where = {city.name: (city.country, city.continent) for city in prompts.cities}
     assert where["Windsor"] == ("Canada", "North America")  # as the original experiment had them
     assert where["Istanbul"] == ("Turkey", "Asia")
-
-
-@pytest.mark.parametrize("same", [True, False], ids=["alike", "differing"])
-def test_a_city_twice_in_the_json(tmp_path, same):
-    """json's own reader would keep the last and say nothing."""
-    path = tmp_path / "cities.json"
-    second = "Canada" if same else "England"
-    path.write_text(
-        '{"Windsor": {"Country": "Canada", "Continent": "North America"}, '
-        f'"Windsor": {{"Country": "{second}", "Continent": "North America"}}}}'
-    )
-    if same:
-        assert len(read_cities(path)) == 1
-    else:
-        with pytest.raises(UserError, match=r"cities\.json: 'Windsor' occurs twice with different content"):
-            read_cities(path)

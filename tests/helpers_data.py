@@ -1,0 +1,34 @@
+"""The paper's forty cities, and prompts that need no tokenizer."""
+
+from __future__ import annotations
+
+from conftest import HOME
+
+from data.facts import City, read_cities
+from data.names import ATTRIBUTES
+from data.prompts import Prompt, Prompts
+
+PAPER_CITIES = [
+    *("Ankara", "Beijing", "Brandon", "Brooks", "Brussels", "Calais", "Churchill", "Cork", "Cornwall", "Dawson"),
+    *("Dayton", "Delhi", "Dublin", "Edmonton", "Istanbul", "Jakarta", "Jasper", "Jerusalem", "Kabul", "Karachi"),
+    *("Kyoto", "Manila", "Medina", "Montreal", "Mumbai", "Norfolk", "Providence", "Quebec", "Santos", "Shanghai"),
+    *("Tampa", "Tulsa", "Tunis", "Vernon", "Vienna", "Wallace", "Wichita", "Wilmington", "Windsor", "Zurich"),
+]
+
+
+def paper_cities() -> list[City]:
+    table = {city.name: city for city in read_cities(HOME / "data" / "cities.csv")}
+    return [table[name] for name in PAPER_CITIES]
+
+
+def prompts_of(cities: list[City]) -> Prompts:
+    """Prompts without a tokenizer: a city is its number, the label of a value a number for its first word."""
+    words: dict[str, int] = {}
+    return Prompts(
+        cities,
+        [
+            Prompt(i, a, (i, *range(100, 108)), 0, 1, words.setdefault(city.value(a).split()[0], len(words)))
+            for a in ATTRIBUTES
+            for i, city in enumerate(cities)
+        ],
+    )
