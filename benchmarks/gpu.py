@@ -69,7 +69,7 @@ def main() -> None:
         kinds = (GraphedSteps if device == "cuda" else Steps, Steps)
         plan, steps = Batches.of(jobs, schedule), []
         for kind in kinds:
-            steps.append(kind(jobs, *adam(jobs, schedule.lr, device), plan, arguments.precision))
+            steps.append(kind(jobs, adam(jobs, schedule.lr, device), plan, arguments.precision))
         turns = (lambda its=its: wall(lambda: its.advance(n), device) / n / n_runs for its in steps)
         with in_precision(arguments.precision):
             for its in steps:
