@@ -104,7 +104,7 @@ class Sheet:
 
     def __post_init__(self):
         rows = math.ceil(self.count / self.columns)
-        self.notes = f"{self.notes} {printable(self.notice, 600)}".strip()
+        self.notes = f"{self.notes.strip()} {printable(self.notice, 600)}".strip()
         self.top = 0.72 + 0.25 * self.heads
         notes = textwrap.wrap(self.notes, int(self.width * 16))
         below = self.bottom + (0.18 + 0.145 * len(notes) if notes else 0.0)
