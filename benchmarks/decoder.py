@@ -3,16 +3,9 @@
     python benchmarks/decoder.py saved_models/smollm2 --layers 0 10 20 28 --wanted 12 15 30 80
     python benchmarks/decoder.py FOLDER --layers 8 --wanted-share .25
 
-FOLDER: a checkpoint.  The prompts are the paper's, for the cities of data/cities.csv, of one token or several,
-both of whose facts the model knows; pairs in mode strict, batches of 16.
-
-naive  a forward pass of the source prompts without gradients and one of the base prompts with the patch, by
-       forward hooks, padded on the left; cross-entropy over the full vocabulary, backward, Adam
-lean   the same with `logits_to_keep=1`: no logits but the last position's; one step a layer
-
-The head's share is the time that it takes alone, forward and backward, over a whole step's, for one run and for
-four that step together; by FLOPs: products with weights, of the layers after L at all positions of the suffix
-(the last layer: at one).
+naive: both forward passes in full, by hooks, padded on the left, cross-entropy over the full vocabulary, backward,
+Adam; lean: the same with `logits_to_keep=1`, one step a layer.  The head's share is its time alone, forward and
+backward, over a whole step's, for one run and for four together.
 """
 
 from __future__ import annotations

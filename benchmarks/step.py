@@ -1,14 +1,11 @@
 """Time one training step: fast engine and nnsight engine, method and method, this checkout and another.
 
-    python benchmarks/step.py                                 some ten minutes
+    python benchmarks/step.py                                 ten minutes
     python benchmarks/step.py --layers 5 --methods neuron     one minute
     python benchmarks/step.py --against DIR                   with a checkout of another commit instead of nnsight
 
-A step is what `masks.training.train` takes: forward, loss, backward and Adam on a batch of 16 pairs that
-mixes cause and isolation.  The model has GPT-2 small's shape and random weights, and so have the SAEs, so
-nothing is downloaded: what a step costs depends on shapes, for an SAE also on how many latents ever fire,
-for DAS on how far the rotation has gone.  What is compared takes turns, each turn on a batch of its own and
-from the same parameters; a ratio is taken within a turn.
+A step is what `masks.training.train` takes: forward, loss, backward and Adam on a batch of 16 pairs.  What is
+compared takes turns, each step from the same parameters and each turn on the next batch.
 """
 
 from __future__ import annotations
@@ -62,9 +59,9 @@ class Stepper:
         nothing = torch.zeros_like(base)
         return PairBatch(base, source, label, nothing.bool(), nothing, nothing)
 
-    def logits(self, batch: PairBatch, mask=None):
+    def logits(self, batch: PairBatch):
         with torch.no_grad():
-            return self.engine.logits(batch, soft_mask(self.theta, 1.0) if mask is None else mask)
+            return self.engine.logits(batch, soft_mask(self.theta, 1.0))
 
 
 def steppers_of(subject, cache, layer: int, method: str, pairs, engines=tuple(ENGINES), n_runs=1) -> dict[str, Stepper]:
@@ -105,7 +102,6 @@ else:  # commit aaecdb3 and some before
             engine = step.ENGINES["fast"](subject, prompts, cache, layer, featurizer)
             stepper = step.Stepper(engine, featurizer, torch.randn(engine.n_active), batches)
             steps[layer, method] = stepper.milliseconds
-print("ready", file=replies)
 for line in sys.stdin:
     layer, method = line.split()
     print(steps[int(layer), method](), file=replies)
@@ -120,17 +116,12 @@ class Checkout:
         self.process = subprocess.Popen(
             [sys.executable, "-c", CHILD, *what], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder
         )
-        self._answer()
-
-    def _answer(self) -> str:
-        line = self.process.stdout.readline()
-        if not line:
-            sys.exit("error: the other checkout's process has ended; its own words stand above")
-        return line
 
     def step(self, layer: int, method: str) -> float:
+        """Milliseconds of its next step."""
         print(layer, method, file=self.process.stdin, flush=True)
-        return float(self._answer())
+        line = self.process.stdout.readline()
+        return float(line) if line else sys.exit("error: the other checkout's process has ended")
 
 
 def against(folder: Path, layers: list[int], turns: int, ours) -> list[str]:
@@ -146,8 +137,7 @@ def against(folder: Path, layers: list[int], turns: int, ours) -> list[str]:
             found = ratios(*times)
             print(f"{layer:2}  {method:8}{shown(times)} {spread(found)}", flush=True)
             verdicts.append(verdict(f"ours / theirs, {method} at L = {layer},", found, most=WANTED_AGAINST))
-    theirs.process.stdin.close()
-    theirs.process.wait()
+    theirs.process.communicate()
     return verdicts
 
 
@@ -157,35 +147,25 @@ def against(folder: Path, layers: list[int], turns: int, ours) -> list[str]:
 def engines_and_methods(layers: list[int], methods: list[str], repeats: int, turns: int, ours) -> list[str]:
     """Prints two tables; returns verdicts."""
     verdicts, beside = [], []
-    print("                 ms a step        nnsight / fast           logits       active")
-    print(" L  method     fast  nnsight   median     min     max    differ    moved      n", flush=True)
+    print("                 ms a step        nnsight / fast         logits   active")
+    print(" L  method     fast  nnsight   median     min     max    differ        n", flush=True)
     for layer in layers:
         cases = {method: ours(layer, method) for method in methods}
         for method, case in cases.items():
             fast, plain = case.values()
-            times = in_turns(repeats, fast, plain)
-            batch = fast.batch()
-            logits, zeros = fast.logits(batch), torch.zeros_like(fast.theta)
-            differ, moved = (
-                float((logits - other).abs().max()) for other in (plain.logits(batch), fast.logits(batch, zeros))
-            )
-            found = ratios(*reversed(times))
-            row = f"{layer:2}  {method:8}{shown(times)} {spread(found)}   {differ:.1e}  {moved:.1e} {len(fast.theta):6}"
-            print(row, flush=True)
+            times, batch = in_turns(repeats, fast, plain), fast.batch()
+            differ, found = float((fast.logits(batch) - plain.logits(batch)).abs().max()), ratios(*reversed(times))
+            print(f"{layer:2}  {method:8}{shown(times)} {spread(found)}   {differ:.1e} {len(fast.theta):8}", flush=True)
             if (layer, method) in WANTED:
                 verdicts.append(verdict(f"nnsight / fast at L = {layer}", found, least=WANTED[layer, method]))
-        if "neuron" not in methods:
-            continue
         times = dict(zip(methods, in_turns(turns, *(case["fast"] for case in cases.values())), strict=True))
-        for method in methods:
+        for method in methods if "neuron" in methods else ():
             found = ratios(times[method], times["neuron"])
-            if method != "neuron":
-                beside.append(f"{layer:2}  {method:8} {spread(found)}")
+            beside.append(f"{layer:2}  {method:8}{shown([times[method]])} {spread(found)}")
             if method in WANTED_BESIDE:
                 verdicts.append(verdict(f"{method} / neuron at L = {layer}", found, most=WANTED_BESIDE[method]))
-    print("\ndiffer: the largest difference between the engines' logits; moved: the largest change of a logit from a")
-    print("mask of zeros to the random mask of every step; n: features the fast engine uses.")
-    print("\n              step / neuron's step, fast\n L  method     median     min     max", *beside, sep="\n")
+    print("\n                 ms    step / neuron's step, fast\n L  method     fast   median     min     max")
+    print(*beside, sep="\n")
     return verdicts
 
 

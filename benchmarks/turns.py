@@ -12,7 +12,6 @@ from machine import machine
 from imports import torch, transformers
 
 BATCH_SIZE = 16
-Step = Callable[[], float]  # does something once; returns the milliseconds that it took
 
 
 def one_thread() -> None:
@@ -23,19 +22,15 @@ def one_thread() -> None:
     print(f"torch {torch.__version__}, transformers {transformers.__version__}\n", flush=True)
 
 
-def clock() -> float:
-    """Milliseconds that this process was on a processor: what others take of a shared machine does not count."""
-    return 1000 * time.process_time()
-
-
 def timed(work: Callable[[], object]) -> float:
-    began = clock()
+    """Milliseconds that this process was on a processor: what others take of a shared machine does not count."""
+    began = time.process_time()
     work()
-    return clock() - began
+    return 1000 * (time.process_time() - began)
 
 
-def in_turns(n: int, *steps: Step, warm_up: int = 1) -> list[list[float]]:
-    """The times of each step, taken one after the other n times over, the first `warm_up` rounds left out."""
+def in_turns(n: int, *steps: Callable[[], float], warm_up: int = 1) -> list[list[float]]:
+    """The times that each step returns, n rounds over, the first `warm_up` rounds left out."""
     rounds = [[step() for step in steps] for _ in range(warm_up + n)][warm_up:]
     return [list(times) for times in zip(*rounds, strict=True)]
 
