@@ -1,17 +1,14 @@
-"""Time the parts of a step that are written out here against the library's own, side by side.
+"""Time the parts of a step that are written out here against the library's own, in turns, forward and backward.
 
-    python benchmarks/parts.py       some minutes
+    python benchmarks/parts.py       a minute or two
 
-At a joint batch's 64 rows of GPT-2 small's shape (few, das: 16), forward and backward, in turns; both sides
-compute the same, and how far they differ is printed.
+GPT-2 small's shape; how far both sides differ is printed.
 
-  products   a layer's four products, on 8 positions of each row, packed for oneDNN (decoder/products.py), against
-             the layer's own modules; few: of 16 rows
-  step       a neuron's whole step at L = 5 with packed products against plain ones
-  head       loss, gradient and likeliest token a part of the vocabulary at a time (decoder/head.py), against whole
-             logits, cross_entropy and argmax
+  products   a layer's four products on 8 positions of 64 rows, packed for oneDNN (decoder/products.py), against plain
+  step       a neuron's step at L = 5, packed against plain
+  head       loss, gradient and likeliest token a part of the vocabulary at a time (decoder/head.py), 64 rows, against
+             whole logits, cross_entropy and argmax
   das        (x expm(A) * mask) expm(-A) for a norm of 2.8 (featurizers/rotation.py), against torch.matrix_exp
-  bf16       a step of four neuron runs at L = 5 with --precision bf16 against fp32
   attention  a neuron's step at L = 5 with Hugging Face's attention sdpa, the default, against eager
 """
 
@@ -31,18 +28,14 @@ from imports import functional, torch, transformers
 ROWS, S, D, VOCABULARY, LAYER = 64, 8, 768, 50_257, 5
 
 
-def products(rows: int = ROWS):
+def products():
     config = transformers.GPT2Config(n_embd=D, n_layer=1)
     own = transformers.GPT2LMHeadModel(config).eval().requires_grad_(False).transformer.h[0]
 
     def through(layer):
         return lambda x: layer.mlp.c_proj(layer.mlp.c_fc(layer.attn.c_proj(layer.attn.c_attn(x)[..., :D])))
 
-    return through(with_products(own, packed)), through(own), torch.randn(rows, S, D) * 10
-
-
-def few():
-    return products(BATCH_SIZE)
+    return through(with_products(own, packed)), through(own), torch.randn(ROWS, S, D) * 10
 
 
 def head():
@@ -70,15 +63,13 @@ def das():
     return lambda skew: SkewExp(keep_skew(skew)).masked(x, mask), library, lower - lower.T
 
 
-def whole_step(ours, other, n_runs: int = 1):
-    """ours, other: (form of products, attention), or the same with another form for either."""
+def step(form=Plain, attention="sdpa"):
+    """A step with packed products and sdpa against another way."""
     subject, prompts = build_subject()
-    cache = subject.harvest(prompts, [LAYER], progress=False)
-    pairs = training_pairs(prompts)[: n_runs * BATCH_SIZE]
-    at_layer = subject.layer_cache(cache, LAYER)
-    x_RD = at_layer.residuals[:, 0]
+    at_layer = subject.layer_cache(subject.harvest(prompts, [LAYER], progress=False), LAYER)
+    x_RD, pairs = at_layer.residuals[:, 0], training_pairs(prompts)[:BATCH_SIZE]
 
-    def step(form, attention="sdpa"):
+    def way(form, attention):
         def compute(mask):
             subject.model.set_attn_implementation(attention)
             x_BD = x_RD[pairs.base] + mask * (x_RD[pairs.source] - x_RD[pairs.base])
@@ -86,21 +77,11 @@ def whole_step(ours, other, n_runs: int = 1):
 
         return compute
 
-    return step(*ours), step(*other), torch.rand(D)
-
-
-def step():
-    return whole_step((packed,), (Plain,))
-
-
-def bf16():
-    from decoder.products import InBf16
-
-    return whole_step((InBf16,), (packed,), 4)
+    return way(packed, "sdpa"), way(form, attention), torch.rand(D)
 
 
 def attention():
-    return whole_step((packed,), (packed, "eager"))
+    return step(packed, "eager")
 
 
 def both_ways(compute, start):
@@ -114,17 +95,15 @@ def both_ways(compute, start):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--turns", type=int, default=9, metavar="N")
-    turns = max(1, parser.parse_args().turns)
+    turns = parser.parse_args().turns
     one_thread()
     print("                 ms, medians     the other / ours           differ, of largest")
     print("part           ours  the other   median     min     max     value  gradient", flush=True)
-    for part in (products, few, step, head, das, bf16, attention):
-        ours, other, start = part()
-        found = zip(both_ways(ours, start), both_ways(other, start), strict=True)
+    for part in (products, step, head, das, attention):
+        *ways, start = part()
+        found = zip(*(both_ways(compute, start) for compute in ways), strict=True)
         apart = "   ".join(f"{(a - b).abs().max() / b.abs().max():.1e}" for a, b in found)
-        steps = (
-            lambda compute=compute, start=start: timed(lambda: both_ways(compute, start)) for compute in (ours, other)
-        )
+        steps = (lambda its=its, start=start: timed(lambda: both_ways(its, start)) for its in ways)
         times = in_turns(turns, *steps)
         print(f"{part.__name__:<10} {shown(times)} {spread(ratios(*reversed(times)))}   {apart}", flush=True)
 
