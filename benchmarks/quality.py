@@ -51,6 +51,22 @@ class Plain:
         return {place: self._spliced(lambda x: sae.decode(*sae.encode(x)), place) for place in PLACES}
 
 
+def score_all(by_attribute: dict, sae) -> dict:
+    return {attribute: its.score(sae) for attribute, its in by_attribute.items()}
+
+
+def difference(fast: dict, plain: dict) -> float:
+    """The largest between two sets of scores."""
+    places = [(fast[a][place], plain[a][place]) for a in ATTRIBUTES for place in PLACES]
+    return max(abs(ours[SCORES[name]] - theirs[name]) for ours, theirs in places for name in SCORES)
+
+
+def in_seconds(work, *arguments) -> tuple:
+    """What it returns, and how long it took."""
+    kept: list = []
+    return kept, timed(lambda: kept.append(work(*arguments))) / 1000
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--layers", type=int, nargs="+", default=list(range(12)), choices=range(12), metavar="L")
@@ -60,28 +76,27 @@ def main() -> None:
     cache, labels = subject.harvest(prompts, layers, progress=False), prompts.labels()
     rows = {a: prompts.rows_about(a) for a in ATTRIBUTES}
     own = {a: own_logits(subject, cache, rows[a]) for a in ATTRIBUTES}
-    totals = [0.0, 0.0]
+
+    def fast(layer: int) -> dict:
+        return {a: LayerQuality(subject, cache, layer, rows[a], labels[rows[a]], own[a]) for a in ATTRIBUTES}
+
+    def plain(layer: int) -> dict:
+        return {a: Plain(subject, prompts, a, layer) for a in ATTRIBUTES}
+
     print(" L  SAE       fast s   plain s   plain / fast   scores differ", flush=True)
+    totals = []
     for layer in layers:
-        build = (
-            lambda a, layer=layer: LayerQuality(subject, cache, layer, rows[a], labels[rows[a]], own[a]),
-            lambda a, layer=layer: Plain(subject, prompts, a, layer),
-        )
-        at_layer: list[dict] = [{}, {}]
-        for name in ("zeros", "openai", "bloom"):
-            sae = None if name == "zeros" else random_sae(name, cache.residuals[layer][:, 0], layer)
-            seconds, scores = [], []
-            for its, make in zip(at_layer, build, strict=True):
-                found: dict = {}
-                work = (lambda a, make=make: make(a)) if sae is None else (lambda a, its=its, sae=sae: its[a].score(sae))
-                seconds.append(timed(lambda f=found, work=work: f.update({a: work(a) for a in ATTRIBUTES})) / 1000)
-                its.update({} if sae else found)
-                scores.append(found)
-            totals = [sum(pair) for pair in zip(totals, seconds, strict=True)]
-            fast, plain = scores
-            apart = [abs(fast[a][p][ours] - plain[a][p][name]) for a in ATTRIBUTES for p in PLACES for name, ours in SCORES.items()] if sae else []
-            print(f"{layer:2}  {name:<8}{seconds[0]:8.2f}  {seconds[1]:8.1f}   {seconds[1] / seconds[0]:12.1f}" + f"{max(apart):16.1e}" * bool(sae), flush=True)
-    print(f"\nall of it: fast {totals[0]:.1f} s, plain {totals[1]:.1f} s, {totals[1] / totals[0]:.1f} times")
+        ((ours,), ours_s), ((theirs,), theirs_s) = in_seconds(fast, layer), in_seconds(plain, layer)
+        found = [("zeros", ours_s, theirs_s, "")]
+        for release in ("openai", "bloom"):
+            sae = random_sae(release, cache.residuals[layer][:, 0], layer)
+            ((a,), a_s), ((b,), b_s) = in_seconds(score_all, ours, sae), in_seconds(score_all, theirs, sae)
+            found.append((release, a_s, b_s, f"{difference(a, b):.1e}"))
+        for name, a_s, b_s, apart in found:
+            print(f"{layer:2}  {name:<8}{a_s:8.2f}  {b_s:8.1f}   {b_s / a_s:12.1f}   {apart:>13}", flush=True)
+            totals.append((a_s, b_s))
+    ours_s, theirs_s = (sum(column) for column in zip(*totals, strict=True))
+    print(f"\nall of it: fast {ours_s:.1f} s, plain {theirs_s:.1f} s, {theirs_s / ours_s:.1f} times")
 
 
 if __name__ == "__main__":
