@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 
 import imports
 from featurizers.methods import METHODS
-from grid import settings, trainer
+from grid import profiles, trainer
 from grid.profiles import TOY_NOTICE
 from grid.table import summary, table
 from main import main
@@ -476,7 +476,7 @@ def test_dry_run_counts_what_is_done(small, tmp_path, monkeypatch, capsys):
 
 
 def test_dry_run_of_the_toy_world_does_not_build_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(settings, "HOME", tmp_path)
+    monkeypatch.setattr(profiles, "SAVED", tmp_path / "saved")
     monkeypatch.chdir(tmp_path)
     assert main([*SMALL, "--dry-run", "--output", "out"]) == 0
     assert list(tmp_path.iterdir()) == []
