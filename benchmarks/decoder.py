@@ -18,7 +18,7 @@ from pathlib import Path
 
 from fixtures import gflops, training_pairs
 from machine import HOME
-from step import SCHEDULE, steppers_of
+from step import SCHEDULE, Stepper, steppers_of
 from turns import BATCH_SIZE, in_turns, one_thread, ratios, shown, spread, timed, verdict
 
 from common.command import peak_gb
@@ -30,7 +30,9 @@ from imports import functional, torch
 from masks.scores import soft_mask
 from models import Subject, load_subject
 
+CITIES = HOME / "data" / "cities.csv"
 JOINT = 4  # runs that step together
+HEAD_TURNS = 15
 
 
 def padded(prompts: Prompts, rows: torch.Tensor) -> tuple[dict, torch.Tensor]:
@@ -77,21 +79,19 @@ class Naive:
 
     def _step(self, pairs: PairBatch) -> None:
         self.optimizer.zero_grad()
-        functional.cross_entropy(self.logits(pairs), pairs.label).backward()
+        answer = self.logits(pairs)
+        functional.cross_entropy(answer, pairs.label).backward()
         self.optimizer.step()
+        self.answer = answer.detach()
 
 
-def differences(fast, naive: Naive, pairs: PairBatch) -> str:
-    """Of the logits, and of theta's gradient over its largest entry; and how large the logits are."""
-    with torch.no_grad():
-        wanted = naive.logits(pairs)
-        apart = (fast.logits(pairs) - wanted).abs().max()
-    theta = fast.theta.clone().requires_grad_()
-    rows = (t[None] for t in (pairs.base, pairs.source, pairs.label))
-    fast.engine.batched_loss([fast.engine], *rows, [soft_mask(theta, 1.0)])[0].mean().backward()
-    naive.step(pairs)
-    slope = naive.theta.grad
-    return f"{apart:.1e} of {wanted.abs().max():.0f}   {(theta.grad - slope).abs().max() / slope.abs().max():.1e}"
+def differences(fast: Stepper, naive: Naive) -> str:
+    """After a step of both on one batch: of the logits, and of theta's gradient over its largest entry."""
+    batch, wanted = fast.batch(), naive.theta
+    fast(), naive.step(batch)
+    logits = (fast.logits(batch) - naive.answer).abs().max()
+    gradient = (fast.steps.runs[0].theta.grad - wanted.grad).abs().max() / wanted.grad.abs().max()
+    return f"{logits:.1e} of {naive.answer.abs().max():.0f}   {gradient:.1e}"
 
 
 def head_step(subject: Subject, cache: ActivationCache, layer: int, pairs: PairBatch) -> float:
@@ -103,46 +103,35 @@ def head_step(subject: Subject, cache: ActivationCache, layer: int, pairs: PairB
     return timed(lambda: subject.loss_and_best(x_BD, pairs.label, form)[0].mean().backward())
 
 
-def head_shares(subject: Subject, cache, layer: int, pairs: PairBatch, turns: int) -> list[list[float]]:
-    """Prints rows; returns the shares for one run and for several."""
+def head_shares(subject: Subject, cache: ActivationCache, layer: int, pairs: PairBatch) -> list[list[float]]:
+    """Prints rows; returns the shares for one run and for several together."""
     found = []
     for n_runs in (1, JOINT):
         step = steppers_of(subject, cache, layer, "neuron", pairs, ("fast",), n_runs)["fast"]
         batch = pairs[torch.randperm(len(pairs))[: n_runs * BATCH_SIZE]]
-        times = in_turns(turns, step, lambda batch=batch: head_step(subject, cache, layer, batch))
+        times = in_turns(HEAD_TURNS, step, lambda batch=batch: head_step(subject, cache, layer, batch))
         found.append(ratios(times[1], times[0]))
         print(f"{layer:2} {n_runs * BATCH_SIZE:5} {shown(times)} {spread(found[-1])}", flush=True)
     layers, head = gflops(subject, layer, cache.positions_RS.shape[1])
-    print(
-        f"         by FLOPs at {BATCH_SIZE} rows: head {head:.1f} / (layers {layers:.1f} + head {head:.1f} GFLOP) = "
-        f"{head / (layers + head):.2f}"
-    )
+    share = f"{head:.1f} / ({layers:.1f} of the layers + {head:.1f}) GFLOP = {head / (layers + head):.2f}"
+    print(f"{layer:2}    16   by FLOPs: {share}", flush=True)
     return found
 
 
 def load(folder: str, layers: list[int]) -> tuple[Subject, ActivationCache]:
-    """The model, and what is kept of the cities that it knows; says what they are and how long it took."""
+    """The model, and what is kept of the cities that it knows; says what they are and how long that took."""
     subject = load_subject(folder)
-    everyone = build_prompts(read_cities(HOME / "data" / "cities.csv"), subject.tokenizer)
-    began, times = time.perf_counter(), []
-    times.append(timed(lambda: times.append(subject.harvest(everyone, layers, progress=False))))
-    cache, ms = times
-    known, report = known_facts(everyone, cache.best_R)
-    print(
-        f"{Path(folder).resolve().name}: {subject.model.config.model_type}, {subject.n_layers} layers, d_model "
-        f"{subject.d_model}, vocabulary {subject.structure.head.out_features:,}, attention {subject.attention}"
-    )
-    print(
-        f"harvest of {len(everyone.rows)} prompts: {ms / 1000:.1f} s ({time.perf_counter() - began:.1f} s by the wall)"
-    )
-    cache = cache.keep(known)
-    tokens = Counter(cache.prompts.tokens_of(city) for city in range(len(cache.prompts)))
-    sizes = ", ".join(f"{tokens[n]} of {n}" for n in sorted(tokens))
-    print(
-        f"{report['known']} of {report['cities']} cities known, by tokens: {sizes}; prompts of up to "
-        f"{cache.prompts.longest()} tokens, suffix {cache.positions_RS.shape[1]}",
-        flush=True,
-    )
+    everyone, n_words = build_prompts(read_cities(CITIES), subject.tokenizer), subject.structure.head.out_features
+    kind = f"{Path(folder).resolve().name} ({subject.model.config.model_type}, attention {subject.attention})"
+    print(f"{kind}: {subject.n_layers} layers, d_model {subject.d_model}, vocabulary {n_words:,}")
+    began = time.process_time()
+    cache = subject.harvest(everyone, layers, progress=False)
+    print(f"harvest of {len(everyone.rows)} prompts: {time.process_time() - began:.1f} s")
+    cache = cache.keep(known_facts(everyone, cache.best_R)[0])
+    prompts = cache.prompts
+    sizes = Counter(prompts.tokens_of(city) for city in range(len(prompts)))
+    print(f"{len(prompts)} of {len(everyone)} cities known, by tokens: {dict(sorted(sizes.items()))}; prompts of up to")
+    print(f"{prompts.longest()} tokens, {cache.positions_RS.shape[1]} from the patched one on", flush=True)
     return subject, cache
 
 
@@ -151,7 +140,6 @@ def main() -> None:
     parser.add_argument("folder", help="a checkpoint")
     parser.add_argument("--layers", type=int, nargs="+", required=True, metavar="L")
     parser.add_argument("--turns", type=int, default=3, metavar="N", help="of fast and naive (3)")
-    parser.add_argument("--head-turns", type=int, default=15, metavar="N", help="of step and head (15)")
     parser.add_argument("--wanted", type=float, nargs="+", default=[], help="naive / fast at least, layer by layer")
     parser.add_argument("--wanted-share", type=float, help="the head's of a step at most, at every layer")
     arguments = parser.parse_args()
@@ -159,27 +147,24 @@ def main() -> None:
     subject, cache = load(arguments.folder, arguments.layers)
     pairs, verdicts = training_pairs(cache.prompts, "strict", "cities"), []
     print(
-        "\n          ms, medians    head / step, fast\n L  rows     step     head   median     min     max", flush=True
+        "\n          ms, medians     head / step, fast\n L  rows     step     head   median     min     max", flush=True
     )
     for layer in arguments.layers:
-        for n, shares in zip((1, JOINT), head_shares(subject, cache, layer, pairs, arguments.head_turns), strict=True):
+        for n, shares in zip((1, JOINT), head_shares(subject, cache, layer, pairs), strict=True):
             if arguments.wanted_share is not None:
                 what = f"head's share at L = {layer}, {n * BATCH_SIZE} rows,"
                 verdicts.append(verdict(what, shares, most=arguments.wanted_share))
-    print(f"\npeak memory {peak_gb():.2f} GB so far: the fast path alone, all layers in one process")
-    print(
-        "\n     ms a step            naive / fast                 lean ms  / fast   logits differ  gradient, of largest"
-    )
-    print(" L    naive     fast   median     min     max", flush=True)
+    print(f"\npeak memory {peak_gb():.2f} GB so far: the fast path alone, all layers in one process\n")
+    print("        ms a step          naive / fast            lean   / fast   logits differ  gradient, of largest")
+    print(" L    naive     fast   median     min     max        ms", flush=True)
     for i, layer in enumerate(arguments.layers):
         fast = steppers_of(subject, cache, layer, "neuron", pairs, ("fast",))["fast"]
-        naive = Naive(subject, cache.prompts, layer, fast.theta)
-        apart = differences(fast, naive, fast.batch())  # warms both up too
+        naive, lean = (Naive(subject, cache.prompts, layer, fast.theta, **keep) for keep in ({}, {"logits_to_keep": 1}))
+        apart = differences(fast, naive)  # warms up too
         times = in_turns(arguments.turns, lambda naive=naive, fast=fast: naive.step(fast.batch()), fast, warm_up=0)
-        lean = Naive(subject, cache.prompts, layer, fast.theta, logits_to_keep=1).step(fast.batch())
-        found = ratios(*times)
-        less = f"{lean:8.0f} {lean / statistics.median(times[1]):7.1f}"
-        print(f"{layer:2} {shown(times)} {spread(found)}   {less}   {apart}", flush=True)
+        found, less = ratios(*times), lean.step(fast.batch())
+        less = f"{less:8.0f} {less / statistics.median(times[1]):8.1f}"
+        print(f"{layer:2} {shown(times)} {spread(found)}  {less}   {apart}", flush=True)
         if i < len(arguments.wanted):
             verdicts.append(verdict(f"naive / fast at L = {layer}", found, least=arguments.wanted[i]))
     print(f"\npeak memory {peak_gb():.2f} GB with the naive way")

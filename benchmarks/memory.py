@@ -1,12 +1,11 @@
-"""Measure what a run over each SAE family takes in memory and time, on real sizes.
+"""Measure what a run of each method takes in memory and time, on real sizes.
 
     python benchmarks/memory.py             some minutes; no network, no GPT-2, no published files
     python benchmarks/memory.py --limit 4   exit code 1 if a run takes more than 4 GB
-    python benchmarks/memory.py --layer 1   where more layers follow, more weights are packed for oneDNN
 
-Each family's run is `main.py` in a process of its own: GPT-2 small's shape with random weights, 40 cities, target
-country, mode paper, one layer, one epoch.  The files are made on the spot in the publishers' formats and sizes.
-The peak is the kernel's own figure for the process (wait4's maximum resident set: files mapped into it count).
+Each is `main.py` in a process of its own: GPT-2 small's shape with random weights, 40 cities, target country, mode
+paper, one layer, one epoch.  The SAEs are made on the spot in the publishers' formats and sizes.  The peak is the
+kernel's own figure for the process (wait4's maximum resident set: files mapped into it count).
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ METHODS = ("neuron", "das", "bloom", "openai", "apollo-e2e")
 
 
 def make(folder: Path, layer: int) -> None:
-    """Write the checkpoint, its cities and one SAE of each family for this layer.  Runs in a process of its own.
+    """Write the checkpoint, its cities and one SAE of each family.  Runs in a process of its own.
 
     A child's peak is at least its parent's, so the parent must use no library: it would load it.
     """
@@ -34,8 +33,8 @@ def make(folder: Path, layer: int) -> None:
 
     subject, prompts = build_subject()
     x_RD = subject.harvest(prompts, [layer], progress=False).residuals[layer][:, 0]
-    subject.model.save_pretrained(folder / "model")
-    subject.tokenizer.save_pretrained(folder / "model")
+    for part in (subject.model, subject.tokenizer):
+        part.save_pretrained(folder / "model")
     with open(folder / "cities.csv", "w", encoding="utf-8") as file:
         rows = [(city.name, city.country, city.continent) for city in prompts.cities]
         csv.writer(file).writerows([("city", "country", "continent"), *rows])
@@ -43,13 +42,13 @@ def make(folder: Path, layer: int) -> None:
         write_sae(release, folder / "saes", random_sae(release, x_RD, layer), subject.n_layers)
 
 
-def measure(folder: Path, method: str, layer: int, pairs: str) -> tuple[float, float]:
+def measure(folder: str, method: str, layer: int) -> tuple[float, float]:
     """(10^9 bytes at the peak, seconds of processor time) of one run of main.py as a process."""
     flags = ["--model", "model", "--cities", "cities.csv", "--saes", "saes", "--output", "results", "--unfiltered"]
-    flags += ["--methods", method, "--layers", str(layer), "--targets", "country", "--epochs", "1", "--device", "cpu"]
-    flags += ["--threads", "1", "--max-pairs", pairs]
-    with open(folder / "log", "w+") as log:
-        process = subprocess.Popen([sys.executable, HOME / "main.py", *flags], cwd=folder, stdout=log, stderr=log)
+    flags += ["--methods", method, "--layers", str(layer), "--targets", "country", "--epochs", "1", "--threads", "1"]
+    with open(Path(folder, "log"), "w+") as log:
+        command = [sys.executable, HOME / "main.py", *flags, "--device", "cpu"]
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
@@ -64,7 +63,6 @@ def main() -> None:
     parser.add_argument("--limit", type=float, metavar="GB", help="exit with 1 if a run takes more")
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS, help="only these rows (all)")
     parser.add_argument("--layer", type=int, default=5, choices=range(11), metavar="L", help="(5)")
-    parser.add_argument("--pairs", default="1600", metavar="N", help="of a kind in a part at most (1600, which is all)")
     parser.add_argument("--make", type=Path, metavar="FOLDER", help="only write the files there")
     arguments = parser.parse_args()
     if arguments.make:
@@ -75,13 +73,12 @@ def main() -> None:
         print("method      peak GB  processor s", flush=True)
         peaks = []
         for method in arguments.methods:
-            peak, seconds = measure(Path(folder), method, arguments.layer, arguments.pairs)
+            peak, seconds = measure(folder, method, arguments.layer)
             peaks.append(peak)
             print(f"{method:<12}{peak:7.2f} {seconds:12.0f}", flush=True)
     if arguments.limit is not None:
-        is_met = max(peaks) <= arguments.limit
-        print(f"wanted: at most {arguments.limit:g} GB: {'met' if is_met else 'MISSED'}")
-        sys.exit(not is_met)
+        print(f"wanted: at most {arguments.limit:g} GB: {'met' if max(peaks) <= arguments.limit else 'MISSED'}")
+        sys.exit(max(peaks) > arguments.limit)
 
 
 if __name__ == "__main__":

@@ -108,36 +108,27 @@ for line in sys.stdin:
 """
 
 
-class Checkout:
-    """Another checkout, in a process that takes a step whenever it is asked to."""
-
-    def __init__(self, folder: Path, layers: list[int], methods: list[str]):
-        what = [str(folder.resolve()), " ".join(map(str, layers)), " ".join(methods)]
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", CHILD, *what], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder
-        )
-
-    def step(self, layer: int, method: str) -> float:
-        """Milliseconds of its next step."""
-        print(layer, method, file=self.process.stdin, flush=True)
-        line = self.process.stdout.readline()
-        return float(line) if line else sys.exit("error: the other checkout's process has ended")
-
-
 def against(folder: Path, layers: list[int], turns: int, ours) -> list[str]:
     """Prints a table; returns verdicts."""
-    methods, verdicts = ["neuron", "das"], []
-    theirs = Checkout(folder, layers, methods)
+    methods, verdicts, at = ["neuron", "das"], [], str(folder.resolve())
+    command = [sys.executable, "-c", CHILD, at, " ".join(map(str, layers)), " ".join(methods)]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=at)
+
+    def their_step(layer: int, method: str) -> float:
+        print(layer, method, file=child.stdin, flush=True)
+        line = child.stdout.readline()
+        return float(line) if line else sys.exit("error: the other checkout's process has ended")
+
     print(f"                ms a step         ours / theirs ({folder})")
     print(" L  method     ours   theirs   median     min     max", flush=True)
     for layer in layers:
         for method in methods:
             own = ours(layer, method, ("fast",))["fast"]
-            times = in_turns(turns, own, lambda at=(layer, method): theirs.step(*at))
+            times = in_turns(turns, own, lambda which=(layer, method): their_step(*which))
             found = ratios(*times)
             print(f"{layer:2}  {method:8}{shown(times)} {spread(found)}", flush=True)
             verdicts.append(verdict(f"ours / theirs, {method} at L = {layer},", found, most=WANTED_AGAINST))
-    theirs.process.communicate()
+    child.communicate()
     return verdicts
 
 
