@@ -30,7 +30,7 @@ from common.errors import UserError
 from data.prompts import Prompts
 from decoder.activations import ActivationCache, Harvest
 from decoder.head import Head
-from decoder.layers import PADDING, KnownKeys, Layers, additive_mask, as_residual
+from decoder.layers import PADDING, KnownKeys, Layers, additive_mask, as_residual, some_tokens
 from decoder.loading import load_model
 from decoder.products import Plain, form_for
 from decoder.structure import find_structure
@@ -126,15 +126,15 @@ class Subject:
         seen_BK = torch.cat([behind.positions_BK, positions_BT], dim=1)
         x_BTD = x_BTD.to(self.dtype)
         for i in range(layer + 1, self.n_layers):
-            mask = additive_mask(positions_BT, seen_BK, self.structure.windows[i], self.dtype)
+            mask, known = additive_mask(positions_BT, seen_BK, self.structure.windows[i], self.dtype), behind.known(i)
+            x_BTD = self.layers.run(i, x_BTD, mask, positions_BT, known)
             if kept is not None:
-                kept.append(self.layers.keys_and_values(i, x_BTD, positions_BT))
-            x_BTD = self.layers.run(i, x_BTD, mask, positions_BT, behind.known(i))
+                kept.append(known.new)
         return x_BTD
 
     def _require_equal_to_model(self) -> None:
         """A short prompt through the layers one by one must give the model's own logits."""
-        tokens = (torch.arange(PROBE, device=self.device) * 7919 + 100)[None] % self.structure.head.out_features
+        tokens = some_tokens(PROBE, self.structure.head)
         embedded: list = []
         hook = self.layers.modules[0].register_forward_hook(lambda *call: embedded.append(as_residual(call[2])))
         with torch.no_grad():

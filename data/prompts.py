@@ -65,10 +65,6 @@ class Prompts:
         """[R] int64: the label of every row."""
         return torch.tensor([prompt.label for prompt in self.rows])
 
-    def cities_of(self, rows: torch.Tensor) -> torch.Tensor:
-        """Rows [N] -> the cities that they are about [N]."""
-        return torch.tensor([prompt.city for prompt in self.rows])[rows]
-
     def tokens_of(self, city: int) -> int:
         """How many tokens a city's name has."""
         return self.rows[city].n_own
@@ -143,7 +139,7 @@ def build_prompts(cities: list[City], tokenizer, style: str = "few-shot", one_to
         texts = [lead + sentence(attribute, city.name) for city in cities]
         spans = [(len(lead), len(lead) + len(city.name)) for city in cities]
         encoded = tokenizer(texts, return_offsets_mapping=True)
-        labels = _labels(tokenizer, texts, [city.value(attribute) for city in cities])
+        labels = _labels(tokenizer, texts, encoded["input_ids"], [city.value(attribute) for city in cities])
         found[attribute] = [
             _prompt(i, attribute, tokens, offsets, spans[i], texts[i], labels[i], tokenizer.unk_token_id, one_token)
             for i, (tokens, offsets) in enumerate(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True))
@@ -197,17 +193,17 @@ def _prompt(
     return Prompt(city, attribute, tuple(tokens), own[-1], len(own), label)
 
 
-def _labels(tokenizer, texts: list[str], values: list[str]) -> list[int | None]:
+def _labels(tokenizer, texts: list[str], prompts: list[list[int]], values: list[str]) -> list[int | None]:
     """The first token of each value where it follows its prompt; None where that cannot be told.
 
+    prompts: the tokens of the texts.
     It is looked up in the whole text: what a tokenizer makes of a word alone may be another token.
     """
     followed = [f"{text} {value.split()[0]}" for text, value in zip(texts, values, strict=True)]
     encoded = tokenizer(followed, return_offsets_mapping=True)
-    alone = tokenizer(texts)["input_ids"]
     found: list[int | None] = []
     for text, tokens, offsets, prompt in zip(
-        texts, encoded["input_ids"], encoded["offset_mapping"], alone, strict=True
+        texts, encoded["input_ids"], encoded["offset_mapping"], prompts, strict=True
     ):
         place = next((i for i, (a, b) in enumerate(offsets) if a <= len(text) + 1 < b), None)
         # The prompt's own tokens must stay as they are once the value follows.

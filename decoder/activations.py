@@ -11,9 +11,11 @@ prefix, O own tokens, D d_model, H key heads, h head_dim.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 
 from common.progress import bar
+from data.names import ATTRIBUTES
 from data.prompts import Prompts
 from decoder.layers import PADDING, Layers, as_residual
 from imports import functional, torch, transformers
@@ -60,7 +62,7 @@ class ActivationCache:
 
     def keep(self, cities: list[int]) -> ActivationCache:
         """The same for a selection of the cities."""
-        rows = [p * len(self.prompts) + c for p in range(len(self.prompts.rows) // len(self.prompts)) for c in cities]
+        rows = [self.prompts.row(attribute, city) for attribute in ATTRIBUTES for city in cities]
         index = torch.tensor(rows, dtype=torch.long, device=self.best_R.device)
         of_row = {name: getattr(self, name)[index] for name in vars(self) if name.endswith(("_R", "_RS", "_RO"))}
         residuals = {layer: x_RSD[index] for layer, x_RSD in self.residuals.items()}
@@ -110,7 +112,7 @@ class Harvest:
         self.own_keys_values: list = [None] * len(self.decoder)
         self.best = torch.zeros(R, dtype=torch.long, device=device)
         self.some_logits: dict[int, torch.Tensor] = {}
-        own_start = [1 + sum(n_own[:r]) for r in range(R)] if n_slots else [0] * R
+        own_start = list(itertools.accumulate(n_own[:-1], initial=1))
         groups: dict[tuple, list[int]] = {}
         for r, key in enumerate(zip(self.prefix_of, n_own, n_suffix, strict=True)):
             groups.setdefault(key, []).append(r)

@@ -28,7 +28,7 @@ class KnownKeys:
 
     The layer hands over the keys and values of the positions that run and gets the known ones back, with
     the new ones behind them.  (A `DynamicCache` would keep the new ones, and grow from step to step.)
-    only_new: end the call there; see `Layers.keys_and_values`.
+    only_new: end the call there; see `Layers.keys_and_values`.  new: what the layer handed over.
     """
 
     def __init__(self, keys_BHKh=None, values_BHKh=None, only_new: bool = False):
@@ -36,16 +36,17 @@ class KnownKeys:
         self.only_new = only_new
 
     def update(self, keys_BHTh, values_BHTh, *_, **__):
+        self.new = keys_BHTh, values_BHTh
         if self.only_new:
-            raise _NewKeys(keys_BHTh, values_BHTh)
+            raise _NewKeys
         if self.known[0] is None:
-            return keys_BHTh, values_BHTh
+            return self.new
         keys, values = self.known
         return torch.cat([keys, keys_BHTh], dim=2), torch.cat([values, values_BHTh], dim=2)
 
 
 class _NewKeys(Exception):
-    """Ends a layer's call once its keys and values are there: args are the two."""
+    """Ends a layer's call once its keys and values are there."""
 
 
 @dataclass
@@ -95,7 +96,7 @@ class Layers:
         try:
             with torch.no_grad():
                 self.model(
-                    input_ids=_some_tokens(n_positions, self.structure.head),
+                    input_ids=some_tokens(n_positions, self.structure.head),
                     past_key_values=transformers.DynamicCache(),
                     use_cache=True,
                 )
@@ -162,10 +163,11 @@ class Layers:
 
         The layer is called and left as soon as it hands them to its cache: attention and MLP do not run.
         """
+        known = KnownKeys(only_new=True)
         try:
-            self.run(i, x_BTD, None, positions_BT, KnownKeys(only_new=True), form)
-        except _NewKeys as found:
-            return found.args
+            self.run(i, x_BTD, None, positions_BT, known, form)
+        except _NewKeys:
+            return known.new
         raise UserError(f"layer {i} of {self.name} does not use its cache; use another --model")
 
     def _module(self, i: int, form):
@@ -203,6 +205,6 @@ def _noting(seen: list):
     return note
 
 
-def _some_tokens(n: int, head) -> torch.Tensor:
+def some_tokens(n: int, head) -> torch.Tensor:
     """[1, n]: tokens that are no special ones in most vocabularies."""
     return (torch.arange(n, device=head.weight.device) * 7919 + 100)[None] % head.out_features

@@ -77,7 +77,8 @@ def read_inputs(settings: InputSettings, needed: list[tuple[str, int]]) -> Input
     cities = read_cities(settings.cities)
     subject = load_subject(settings.place.path, settings.device, settings.dtype, settings.spread)
     paths = _locate_saes(settings, needed, subject.n_layers)
-    cache, known = _known_prompts(settings, subject, cities)
+    layers = sorted({*asked_layers(settings, subject.n_layers), *(layer for _, layer in needed)})
+    cache, known = _known_prompts(settings, subject, cities, layers)
     prompts = cache.prompts
     print(describe(known, prompts), file=sys.stderr)
     if len(prompts) < 2:
@@ -111,7 +112,9 @@ def _locate_saes(settings: InputSettings, needed: list[tuple[str, int]], n_layer
     return found
 
 
-def _known_prompts(settings: InputSettings, subject: Subject, cities: list[City]) -> tuple[ActivationCache, dict]:
+def _known_prompts(
+    settings: InputSettings, subject: Subject, cities: list[City], layers: list[int]
+) -> tuple[ActivationCache, dict]:
     """The prompts of the cities that take part, run once, and a report on who does not take part and why."""
     prompts = build_prompts(cities, subject.tokenizer, settings.prompt, settings.one_token)
     longest, limit = prompts.longest(), subject.structure.n_positions
@@ -119,7 +122,7 @@ def _known_prompts(settings: InputSettings, subject: Subject, cities: list[City]
         raise UserError(
             f"{settings.model} reads {limit} tokens, the prompts have {longest}; use another model, or --prompt bare"
         )
-    cache = subject.harvest(prompts, asked_layers(settings, subject.n_layers))
+    cache = subject.harvest(prompts, layers)
     if settings.unfiltered:
         known = {
             "cities": len(cities),

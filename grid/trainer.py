@@ -100,7 +100,7 @@ class Trainer:
     def __init__(self, order: Order, progress: bool = True):
         self.order = order
         self.settings = order.settings
-        self.subject, self.prompts = order.inputs.subject, order.inputs.prompts
+        self.subject = order.inputs.subject
         self.cache = order.inputs.activations(order.layers(), progress)
 
     def do_layer(self, layer: int, progress: Progress) -> None:
