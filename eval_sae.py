@@ -10,8 +10,6 @@ What is scored is kept in OUTPUT/MODEL/sae-quality.json and not scored again; af
 interruption the same command goes on. quality/metrics.py defines the metrics.
 """
 
-from __future__ import annotations
-
 import sys
 import textwrap
 

@@ -8,8 +8,6 @@ library matters only to the command that uses it.  No other product file imports
 third-party library directly.
 """
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import sys

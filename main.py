@@ -7,8 +7,6 @@
 What is done is skipped; after an interruption the same command goes on.
 """
 
-from __future__ import annotations
-
 import sys
 import textwrap
 

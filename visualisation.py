@@ -9,8 +9,6 @@ Every figure is written as .png and .svg; the same results give the same bytes.
 Before any run, the paper's numbers are drawn too.
 """
 
-from __future__ import annotations
-
 import sys
 from argparse import Namespace, RawDescriptionHelpFormatter
 from pathlib import Path

@@ -8,8 +8,6 @@ Adam; lean: the same with `logits_to_keep=1`, one step a layer.  The head's shar
 backward, over a whole step's, for one run and for four together.
 """
 
-from __future__ import annotations
-
 import argparse
 import statistics
 import time

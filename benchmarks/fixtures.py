@@ -1,7 +1,5 @@
 """What the benchmarks measure on: GPT-2 small's shape with random weights, its prompts, and SAEs of real size."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from machine import HOME

@@ -6,8 +6,6 @@
 GPT-2 small's shape with random weights, joint batches as --joint trains them, in turns; times by the wall.
 """
 
-from __future__ import annotations
-
 import argparse
 import statistics
 import sys

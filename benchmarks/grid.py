@@ -8,8 +8,6 @@ the other, in turns.  The floor is what a step's products with weights take at t
 product: of the layers after L at the suffix's 8 positions, of the last layer at one, and of the head.
 """
 
-from __future__ import annotations
-
 import argparse
 import statistics
 

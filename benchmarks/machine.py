@@ -1,7 +1,5 @@
 """This machine, and where the project's modules lie; uses no library."""
 
-from __future__ import annotations
-
 import os
 import platform
 import sys

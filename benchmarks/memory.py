@@ -8,8 +8,6 @@ paper, one layer, one epoch.  The SAEs are made on the spot in the publishers' f
 kernel's own figure for the process (wait4's maximum resident set: files mapped into it count).
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import datetime

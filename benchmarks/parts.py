@@ -12,8 +12,6 @@ GPT-2 small's shape; how far both sides differ is printed.
   attention  a neuron's step at L = 5 with Hugging Face's attention sdpa, the default, against eager
 """
 
-from __future__ import annotations
-
 import argparse
 from types import SimpleNamespace
 

@@ -7,8 +7,6 @@ layer.  plain: a forward pass of all prompts with the SAE spliced in at the city
 by a forward hook, the last position's logits only; per layer likewise two with zeros.
 """
 
-from __future__ import annotations
-
 import argparse
 
 from fixtures import build_subject, random_sae

@@ -8,8 +8,6 @@ A step is what `masks.training.train` takes: forward, loss, backward and Adam on
 compared takes turns, each step from the same parameters and each turn on the next batch.
 """
 
-from __future__ import annotations
-
 import argparse
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """One clock, what takes turns on it, and what is printed of it."""
 
-from __future__ import annotations
-
 import datetime
 import statistics
 import time

@@ -1,7 +1,5 @@
 """How a command ends: exit code 0, 2 for what the user can put right, 130 for an interruption; and what it took."""
 
-from __future__ import annotations
-
 import os
 import resource
 import sys

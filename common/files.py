@@ -1,7 +1,5 @@
 """Read settings files without running what is in them; write files so that they appear whole or not at all."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import hashlib

@@ -1,7 +1,5 @@
 """Progress bars: one line that is written over in a terminal, now and then a line of its own in a file."""
 
-from __future__ import annotations
-
 import sys
 
 from imports import tqdm

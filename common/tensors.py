@@ -1,7 +1,5 @@
 """Read files of tensors that come from outside, without running what is in them."""
 
-from __future__ import annotations
-
 import pickle
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 A city is an *entity* with two *attributes*, its country and its continent.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 from dataclasses import dataclass

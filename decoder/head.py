@@ -15,8 +15,6 @@ Language Models").  So one pass over the weights gives the loss and its gradient
 Names of tensors end in their shape: N rows, V words (of a part), D d_model.
 """
 
-from __future__ import annotations
-
 import math
 
 from decoder.products import Plain

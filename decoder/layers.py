@@ -10,8 +10,6 @@ Names of tensors end in their shape: B rows, T positions that run, K positions t
 running), H key heads, h head_dim, D d_model.
 """
 
-from __future__ import annotations
-
 import inspect
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """Load a decoder and its tokenizer from a folder or the Hugging Face hub; one line says why that failed."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import sys

@@ -9,8 +9,6 @@ A form is made of a weight [K, N] and has two products: `times`, rows [R, K] -> 
 gradients [R, N] -> [R, K], both with the dtype of what comes in outside.
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 import platform

@@ -4,8 +4,6 @@ No architecture is known by name.  The layers are the one `ModuleList` with as m
 `config.num_hidden_layers` says, the head is what `get_output_embeddings` returns.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from common.errors import UserError

@@ -10,8 +10,6 @@ bytes that are there. SAEs land in saved_models/saes, GPT-2 in the Hugging
 Face cache, RAVEL in data/ravel.
 """
 
-from __future__ import annotations
-
 import sys
 from argparse import Namespace, RawDescriptionHelpFormatter
 

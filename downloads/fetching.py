@@ -5,8 +5,6 @@ the host says (size, digest), and are then moved. What is there is skipped, afte
 sha256 was compared with the one noted in the manifest.
 """
 
-from __future__ import annotations
-
 import contextlib
 import datetime
 import fcntl

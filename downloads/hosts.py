@@ -14,8 +14,6 @@ the hosts could be reached where this was written; their protocols are tried in
 tests/downloads/test_download.py against a server on this machine.
 """
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import errno

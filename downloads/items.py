@@ -10,8 +10,6 @@ these files, where in RAVEL's archive its files lie (so any folder will do), and
 hold the very weights of the runs that they are named after.
 """
 
-from __future__ import annotations
-
 import gzip
 import io
 import os

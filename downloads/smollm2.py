@@ -8,8 +8,6 @@ weights are unpacked to fp32 and saved as a Hugging Face checkpoint. ORIGIN.json
 the same folder says what these weights are, and holds the sha256 of every file.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os

@@ -4,8 +4,6 @@ Some features of Tokyo's vector are patched into Paris's prompt; the answer abou
 country should change, the answer about the continent should not.
 """
 
-from __future__ import annotations
-
 from drawing.canvas import FAINT, INK, Drawing
 from imports import figure, patches
 

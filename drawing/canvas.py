@@ -3,8 +3,6 @@
 matplotlib's objects are used without pyplot: no window, no global state.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 import textwrap

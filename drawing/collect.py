@@ -5,8 +5,6 @@ another shape (a missing key, text for a number, NaN), is left out and stands in
 `Collection.problems` with the reason.
 """
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from dataclasses import dataclass, field

@@ -8,8 +8,6 @@ strict, a new split of the cities.  With n >= 2 seeds the interval is that of th
 and with one seed the bootstrap over cities that main.py saved (masks.scores.city_interval).
 """
 
-from __future__ import annotations
-
 import functools
 import math
 import statistics

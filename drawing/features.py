@@ -1,7 +1,5 @@
 """What a score costs: the number of features that the hard mask selects, beside how many fire at all."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Every figure, in the order of the report: draw all that the results allow, and say what is missing."""
 
-from __future__ import annotations
-
 import json
 import sys
 import textwrap

@@ -1,7 +1,5 @@
 """The two halves of the disentangle score against each other: which of them a method wins."""
 
-from __future__ import annotations
-
 from drawing.canvas import FAINT, PAPER, STYLES, Drawing, Sheet, handle, plot
 from drawing.estimates import MASK_WORDS, T_INTERVAL, Grid, describe
 from featurizers.methods import BASELINES

@@ -1,7 +1,5 @@
 """How well SAEs reconstruct, by layer: squared error, explained variance, accuracy with the reconstruction."""
 
-from __future__ import annotations
-
 import itertools
 
 from data.names import ATTRIBUTES

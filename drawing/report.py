@@ -4,8 +4,6 @@ Every text that comes from a file goes through `report_tables.text`, which escap
 depends on the results alone, so the same results give the same page.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 from collections import Counter

@@ -1,7 +1,5 @@
 """The tables of the report, as html: scores at a glance, all scores, SAE quality."""
 
-from __future__ import annotations
-
 import html
 
 from data.names import other

@@ -1,7 +1,5 @@
 """Disentangle score by layer: ours from saved results, and the paper's as published."""
 
-from __future__ import annotations
-
 import math
 
 from drawing.canvas import FAINT, STYLES, Drawing, Sheet, handle, name_ticks, plot, whole_axis

@@ -4,8 +4,6 @@ Written for files that anyone may have put there: finite numbers only, true is n
 number, and what is not drawn is not looked at.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 

@@ -1,7 +1,5 @@
 """Training loss and accuracy by epoch, all methods at one layer."""
 
-from __future__ import annotations
-
 import math
 
 from drawing.canvas import STYLES, Drawing, Sheet, handle, plot, whole_axis

@@ -1,7 +1,5 @@
 """Features along the axes of a trained rotation."""
 
-from __future__ import annotations
-
 from decoder.products import Product, form_for
 from featurizers.base import BoundFeaturizer, Featurizer
 from featurizers.rotation import NormBound, SkewExp, keep_skew

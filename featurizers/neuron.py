@@ -1,7 +1,5 @@
 """Features that are the residual's own coordinates."""
 
-from __future__ import annotations
-
 from featurizers.base import BoundFeaturizer, Featurizer
 from imports import torch
 

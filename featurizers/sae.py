@@ -1,7 +1,5 @@
 """Features that are an SAE's latents."""
 
-from __future__ import annotations
-
 from decoder.products import Product, form_for
 from featurizers.base import BoundFeaturizer, Featurizer
 from imports import torch

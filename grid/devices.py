@@ -1,7 +1,5 @@
 """The device that computes, and the settings that depend on it: chosen after the command line is read."""
 
-from __future__ import annotations
-
 from common.errors import UserError
 from grid.settings import InputSettings, Settings
 from imports import torch

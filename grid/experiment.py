@@ -4,8 +4,6 @@ Nothing is written before all that can be checked has been: the cities, the mode
 every SAE file, and what is already in the output folder.
 """
 
-from __future__ import annotations
-
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path

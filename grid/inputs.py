@@ -1,7 +1,5 @@
 """What the commands work on: the model, the cities it knows, and the SAEs asked for."""
 
-from __future__ import annotations
-
 import sys
 from dataclasses import dataclass
 from pathlib import Path

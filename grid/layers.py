@@ -1,7 +1,5 @@
 """Which methods can run at which layers, and the SAEs that they need there."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """The cells of a grid, and how a dry run prints them."""
 
-from __future__ import annotations
-
 from common.errors import UserError
 from common.text import shortened
 from grid.layers import ModelInfo, methods_at, saes_of

@@ -1,7 +1,5 @@
 """What the command line assumes of a model: where it lies, how it is run by default, and what must be said of it."""
 
-from __future__ import annotations
-
 import json
 import os
 from dataclasses import dataclass

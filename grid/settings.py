@@ -1,7 +1,5 @@
 """The command lines: every setting, its defaults per model, and its checks; imports nothing heavy."""
 
-from __future__ import annotations
-
 import argparse
 import difflib
 from dataclasses import dataclass

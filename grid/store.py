@@ -9,8 +9,6 @@ Each file is written under a temporary name and renamed, the json of a run last:
 run whose json is there is done.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """The table of results, as text of 80 columns."""
 
-from __future__ import annotations
-
 from common.text import shortened
 from data.names import ATTRIBUTES
 from featurizers.methods import BASELINES

@@ -1,7 +1,5 @@
 """Train and test the runs of one layer, several masks in one forward pass, and save each result."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace

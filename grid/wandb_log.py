@@ -1,7 +1,5 @@
 """The numbers of a result as a run of Weights & Biases; offline where no account is set up."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -5,8 +5,6 @@ Each worker reads the model once and then asks for layer after layer, the costli
 just as one process would: the results are the same.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import signal
 import threading

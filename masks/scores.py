@@ -1,7 +1,5 @@
 """Test masks: the answers that patched prompts get, as scores with intervals over cities."""
 
-from __future__ import annotations
-
 from data.names import KINDS
 from data.pairs import PairBatch
 from imports import torch

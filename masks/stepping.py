@@ -9,8 +9,6 @@ The host fixes the length of DAS's series (featurizers/rotation.py) before each 
 rotation outgrows it, the chunk is rolled back and rerun.
 """
 
-from __future__ import annotations
-
 import sys
 
 from imports import torch

@@ -14,8 +14,6 @@ error       mean over vectors of |x - x_hat|^2
 norms       of the decoder's rows as they are stored: min, median, max
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

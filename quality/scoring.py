@@ -1,7 +1,5 @@
 """Which SAEs to score; scoring them layer by layer, and keeping the scores."""
 
-from __future__ import annotations
-
 import time
 
 from common.errors import UserError

@@ -1,7 +1,5 @@
 """The command line of eval_sae.py; imports nothing heavy."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from common.errors import UserError

@@ -1,7 +1,5 @@
 """OUTPUT/MODEL/sae-quality.json: the scores of SAEs, and what they were made with."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from common.errors import UserError

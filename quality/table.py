@@ -1,7 +1,5 @@
 """The table of SAE scores, for a terminal of 80 columns, for a README and for a paper."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 

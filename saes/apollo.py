@@ -1,7 +1,5 @@
 """Apollo Research's file format, and the mirror of its runs in SAELens's layout."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Joseph Bloom's file format: SAELens's old layout."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

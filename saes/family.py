@@ -1,7 +1,5 @@
 """What the publishers' file formats share."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from common.errors import UserError

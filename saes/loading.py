@@ -1,7 +1,5 @@
 """Read and write SAEs of every published format as one `SparseAutoencoder`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from common.errors import UserError

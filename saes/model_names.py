@@ -1,7 +1,5 @@
 """Whether two names are of one model: SAEs call theirs as TransformerLens does, users as the hub does."""
 
-from __future__ import annotations
-
 import re
 
 # Names of TransformerLens (transformer_lens/supported_models.py) that differ from the hub's by more than the owner.

@@ -4,8 +4,6 @@
 ``blocks.{L}.hook_resid_post`` by the publishers; here everything is indexed by L.
 """
 
-from __future__ import annotations
-
 import re
 
 from common.errors import UserError

@@ -1,7 +1,5 @@
 """OpenAI's file format."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from common.errors import UserError

@@ -1,7 +1,5 @@
 """Where SAEs are kept on this machine; needs no torch, so that downloads do without it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from saes.names import hook_point, is_own

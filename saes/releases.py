@@ -1,7 +1,5 @@
 """The published SAEs: who published them, for which layers, and where; imports nothing heavy."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from saes.names import hook_point

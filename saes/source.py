@@ -8,8 +8,6 @@ cfg.json says what the SAE reads: its hook point is the layer, and the kwargs wi
 model was loaded say whether the residual was mean-centred.
 """
 
-from __future__ import annotations
-
 import functools
 import os
 import re

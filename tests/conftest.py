@@ -1,7 +1,5 @@
 """Worlds and models that several tests share; each is built once and kept under saved_models/."""
 
-from __future__ import annotations
-
 import fcntl
 import subprocess
 import sys

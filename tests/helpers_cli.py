@@ -1,7 +1,5 @@
 """The command line as tests use it: its error line, a process of its own, and what it left on disk."""
 
-from __future__ import annotations
-
 import os
 import re
 import signal

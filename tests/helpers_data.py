@@ -1,7 +1,5 @@
 """The paper's forty cities, and prompts that need no tokenizer."""
 
-from __future__ import annotations
-
 from conftest import HOME
 
 from data.facts import City, read_cities

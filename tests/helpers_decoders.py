@@ -4,8 +4,6 @@ The reference shares no code with models.py: whole prompts, one at a time, no ca
 hooks on the module list that ARCHITECTURES names by hand.
 """
 
-from __future__ import annotations
-
 import torch
 import transformers
 

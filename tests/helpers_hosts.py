@@ -5,8 +5,6 @@ files) and for GitHub's raw files. Forms were taken from the clients' own code:
 huggingface_hub 2.4, blobfile 3.3, wandb 0.31 (see the queries in wandb/apis/public).
 """
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import functools

@@ -1,7 +1,5 @@
 """Masks to train on the toy world, or on any subject whose prompts were harvested."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Results written by hand, as main.py and eval_sae.py would write them."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The published SAEs, read from their files without the project's code."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

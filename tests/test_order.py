@@ -1,7 +1,5 @@
 """Which file may import which, read from the files themselves."""
 
-from __future__ import annotations
-
 import ast
 import importlib
 import subprocess

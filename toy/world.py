@@ -13,8 +13,6 @@ the machinery; it says nothing about real models or published SAEs.
     python -m toy                 # build it under saved_models/toy, if it is not there
 """
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import json

@@ -1,7 +1,5 @@
 """What the user got wrong is told in one line, with exit code 2, and nothing is written."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -1,7 +1,5 @@
 """A model that cannot be used is told in one line, with exit code 2, and nothing is written."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import sys

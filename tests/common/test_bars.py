@@ -1,7 +1,5 @@
 """Progress: in a terminal one line that is written over, in a file lines of their own."""
 
-from __future__ import annotations
-
 import io
 import sys
 

@@ -1,7 +1,5 @@
 """The tables of cities: ours, RAVEL's and the toy world's."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import pytest

@@ -1,7 +1,5 @@
 """Who takes part: RAVEL's table through the filter of known facts, and why others fall out."""
 
-from __future__ import annotations
-
 import csv
 import json
 

@@ -1,7 +1,5 @@
 """Counterfactual pairs, against what the paper says."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 

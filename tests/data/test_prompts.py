@@ -4,8 +4,6 @@ What the tokenizer's offsets say is checked by decoding: the tokens up to the pa
 those before it do not.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 

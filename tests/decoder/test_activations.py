@@ -1,7 +1,5 @@
 """What `harvest` keeps of prompts, against one plain forward pass of each whole prompt."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import transformers

@@ -1,7 +1,5 @@
 """The head a part at a time, against torch's cross-entropy of whole logits in float64."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import pytest

@@ -1,7 +1,5 @@
 """A decoder's own layers, called one by one: masks, known keys, rotary tables, and what is refused."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import transformers

@@ -1,7 +1,5 @@
 """Forms of a frozen weight against float64; and that a row's result is its own."""
 
-from __future__ import annotations
-
 import platform
 
 import pytest

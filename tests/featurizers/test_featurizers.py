@@ -1,7 +1,5 @@
 """Featurizers: the maps themselves, and the frozen form against the formula as it stands."""
 
-from __future__ import annotations
-
 import dataclasses
 import gc
 import math

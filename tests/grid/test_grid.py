@@ -1,7 +1,5 @@
 """A grid of runs: its files, doing nothing twice, and going on after a kill as if nothing had happened."""
 
-from __future__ import annotations
-
 import ast
 import contextlib
 import importlib

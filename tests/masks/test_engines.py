@@ -1,7 +1,5 @@
 """The two engines on several architectures, with cities of 1 to 4 tokens in one batch."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from helpers_decoders import LAYERS, D, V, largest_share, random_prompts, tiny_subject

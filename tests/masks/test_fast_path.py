@@ -1,7 +1,5 @@
 """The fast engine against nnsight and against plain hooks, on GPT-2 small's shape and with every kind of features."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """Runs that train together: each as it would alone; and a grid in several processes: the same results."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

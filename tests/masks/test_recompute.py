@@ -6,8 +6,6 @@ rotation from the result's tensors, the pairs from the pair file, the SAEs from 
 published files, and a plain forward hook that replaces one vector.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import shutil

@@ -4,8 +4,6 @@ There need be no GPU: a dispatch mode refuses what makes the host wait, and the 
 but no numbers, refuses what mixes it up with the CPU.
 """
 
-from __future__ import annotations
-
 import io
 
 import pytest

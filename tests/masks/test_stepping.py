@@ -3,8 +3,6 @@
 There need be no GPU: calls stand in for graphs.
 """
 
-from __future__ import annotations
-
 import contextlib
 from unittest import mock
 

@@ -1,7 +1,5 @@
 """The exact fast path on eleven architectures, against two plain forward passes with PyTorch hooks."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from helpers_decoders import (

@@ -3,8 +3,6 @@
 A mask or a position off by one, a window that is ignored, soft-capping left out: each shows in the logits.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """The exact fast path on a real language model with the experiment's own prompts, against plain PyTorch hooks."""
 
-from __future__ import annotations
-
 import os
 
 import pytest

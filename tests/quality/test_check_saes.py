@@ -1,7 +1,5 @@
 """eval_sae.py --check: what it prints is computed anew here, and what is wrong is said in a word."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """SAE quality: the formulas by hand, and every saved score against plain forward hooks."""
 
-from __future__ import annotations
-
 import json
 import math
 import shutil

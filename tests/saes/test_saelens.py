@@ -4,8 +4,6 @@ Every SAE here is written by the library (save_model) with random weights.  What
 out is what the library computes on the residual that the file says it was trained on.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import shutil

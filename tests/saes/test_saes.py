@@ -5,8 +5,6 @@ files have the publishers' keys and shapes, and what must come out was worked ou
 paper, step by step in the comments.
 """
 
-from __future__ import annotations
-
 import json
 import pickle
 import tempfile

@@ -1,7 +1,5 @@
 """SAEs of models that are not GPT-2: whose they are by their own metadata, and what they compute on a tiny Llama."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import warnings

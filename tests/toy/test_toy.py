@@ -4,8 +4,6 @@ The bounds are those the world was designed for; README's section on the toy wor
 gives the spread that was measured over mask seeds and world seeds.
 """
 
-from __future__ import annotations
-
 import json
 from collections import defaultdict
 
