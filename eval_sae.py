@@ -7,7 +7,7 @@
     python eval_sae.py --check              are the files whole, and fed the right stream?
 
 What is scored is kept in OUTPUT/MODEL/sae-quality.json and not scored again; after an
-interruption the same command goes on. quality/metrics.py defines the metrics.
+interruption the same command goes on. docs/quality.md defines the metrics.
 """
 
 import sys
@@ -35,9 +35,8 @@ def score_saes(settings: EvalSettings) -> None:
     """Score every SAE asked for that is not scored yet, and print the table.  Raises UserError."""
     from grid.inputs import read_inputs, set_up
     from grid.layers import model_info, saes_of
-    from grid.store import Store
-    from quality.scoring import plan, print_plan, score
-    from quality.store import ScoreStore
+    from quality.scoring import ScoreStore, plan, print_plan, score
+    from results.store import Store
 
     info = model_info(settings)
     cells = plan(settings, info)
@@ -46,12 +45,12 @@ def score_saes(settings: EvalSettings) -> None:
         print_plan(cells, settings, info.n_layers, store)
         return
     store.require_writable()
-    set_up(settings)
+    set_up(settings, saes_of(cells))
     inputs = read_inputs(settings, saes_of(cells))
     scores = ScoreStore(store, inputs)
-    score([cell for cell in cells if settings.force or not scores.has(cell)], scores)
+    score([cell for cell in cells if settings.force or not scores.rows_of(cell)], scores)
     rows = [row for cell in cells for row in scores.rows_of(cell)]
-    print(STYLES[settings.style].write(settings.model, len(inputs.prompts), rows))
+    print(STYLES[settings.style](settings.model, len(inputs.prompts), rows))
     notice = notice_of(settings.model)
     if notice and settings.style == "terminal":
         print("\n" + textwrap.fill(notice, 79))

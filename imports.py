@@ -15,7 +15,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import blobfile
     import huggingface_hub
     import huggingface_hub.constants as hub_constants
     import huggingface_hub.utils as hub_utils
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
     import sae_lens.loading.pretrained_saes_directory as sae_lens_directory
     import safetensors
     import safetensors.torch as safetensors_torch
+    import scipy
+    import scipy.special as scipy_special
     import tokenizers
     import torch
     import torch.nn.functional as functional
@@ -50,9 +51,10 @@ MODULES = {  # name here -> module, where the two differ
     "patches": "matplotlib.patches",
     "sae_lens_directory": "sae_lens.loading.pretrained_saes_directory",
     "safetensors_torch": "safetensors.torch",
+    "scipy_special": "scipy.special",
 }
 LIBRARIES = {  # library -> what pip calls it
-    **{name: name for name in ("blobfile", "matplotlib", "nnsight", "numpy", "requests", "safetensors")},
+    **{name: name for name in ("matplotlib", "nnsight", "numpy", "requests", "safetensors", "scipy")},
     **{name: name for name in ("huggingface_hub", "tokenizers", "torch", "tqdm", "transformers", "wandb")},
     "sae_lens": "sae-lens",
     "yaml": "pyyaml",

@@ -11,20 +11,22 @@ import sys
 import textwrap
 
 from common import command
-from featurizers.methods import METHODS
 from grid.profiles import notice_of
 from grid.settings import Settings, read_settings
 
 
 def run_grid(settings: Settings) -> None:
     """Do what the command line asks for.  Raises UserError."""
+    from common.files import write_json
     from grid.devices import settle  # not above: commands read their flags before they import torch
     from grid.experiment import Experiment
     from grid.inputs import set_up
     from grid.layers import model_info
     from grid.plan import plan, print_plan
-    from grid.store import Store
+    from grid.power import print_power
     from grid.table import summary, table
+    from results.estimates import Grid
+    from results.store import Store
 
     settle(settings)
     info = model_info(settings)
@@ -33,14 +35,18 @@ def run_grid(settings: Settings) -> None:
     if settings.dry_run:
         print_plan(runs, store, settings, info.n_layers)
         return
+    if settings.plan:
+        set_up(settings)
+        print_power(runs, store, settings)
+        return
     store.require_writable()
-    set_up(settings)
     Experiment(settings, store, runs).execute()
     print(command.peak_memory(settings.device), file=sys.stderr)
-    results = [store.read(run) for run in runs]
-    order = [*METHODS, *(method for method in settings.methods if method not in METHODS)]
-    print(table(results, order))
-    print(summary(results, order))
+    grid = Grid([store.read(run) for run in runs], settings.cluster)
+    mask = "soft" if settings.mode == "paper" else "hard"
+    write_json(store.root / "estimates.json", grid.as_json(settings.against, mask))
+    print(table(grid, mask, settings.against))
+    print(summary(grid))
     if notice := notice_of(settings.model):
         print("\n" + textwrap.fill(notice, 79))
     print(f"\nresults: {store.root}")

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from common import command
 from common.paths import HOME
-from drawing.shapes import MASKS
+from data.names import UNITS
 from grid.settings import Parser
+from masks.names import MASKS
 
 
 def read_arguments(argv: list[str] | None) -> Namespace:
@@ -26,6 +27,10 @@ def read_arguments(argv: list[str] | None) -> Namespace:
     p.add_argument("--model", metavar="NAME", help="as given to main.py (the only one there, or GPT-2 small)")
     p.add_argument("--output", type=Path, metavar="DIR", help="where figures go (figures)")
     p.add_argument("--mask", choices=MASKS, help="whose scores are drawn (mode paper: soft, mode strict: hard)")
+    p.add_argument(
+        "--cluster", choices=UNITS, default="country", help="what intervals take to be independent (%(default)s)"
+    )
+    p.add_argument("--against", default="neuron", metavar="METHOD", help="compare the others with it (%(default)s)")
     p.add_argument("--paper", action="store_true", help="draw the paper's published numbers and no results")
     p.add_argument("--report", action="store_true", help="also write OUTPUT/report.html, one page with everything")
     args = p.parse_args(argv)

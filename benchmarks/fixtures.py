@@ -16,7 +16,7 @@ from imports import functional, tokenizers, torch, transformers
 from models import Subject
 from saes.autoencoder import SparseAutoencoder
 from saes.loading import save_sae
-from saes.places import locate, release_named
+from saes.releases import locate, release_named
 
 N_CITIES = 40  # as many as GPT-2 small knows in the paper
 PROMPT_LENGTHS = {"country": 59, "continent": 61}  # and their lengths there

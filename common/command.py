@@ -1,5 +1,6 @@
 """How a command ends: exit code 0, 2 for what the user can put right, 130 for an interruption; and what it took."""
 
+import errno
 import os
 import resource
 import sys
@@ -17,11 +18,19 @@ def run(work: Callable[[], object], interrupted: str) -> int:
     """
     try:
         work()
+        sys.stdout.flush()
     except (UserError, MissingLibrary) as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
     except BrokenPipeError:  # as in `main.py | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        # Files are written through `common.files.writing`, which says which: it is stdout that is full.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print("error: cannot write to stdout: no space left on its device; results on disk are whole", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"\ninterrupted: {interrupted}", file=sys.stderr)

@@ -10,17 +10,18 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import imports  # and no name from it: --help, which loads this file, needs neither yaml nor safetensors
 from common.errors import UserError
-from imports import safetensors, yaml
 
 
 def read_config(path: Path) -> dict:
     """A small json or yaml file of settings; yaml.safe_load builds plain values only."""
     try:
         text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"cannot read {path}: {' '.join(str(error).split())[:120]}; download it again") from None
+        content = json.loads(text) if path.suffix == ".json" else imports.yaml.safe_load(text)
+    except Exception as error:  # noqa: BLE001 - yaml's constructors raise whatever a scalar happens to hit
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        raise UserError(f"cannot read {path} ({reason}); download it again") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no settings; download it again")
     return content
@@ -40,7 +41,7 @@ def writing(what: str, remedy: str = " and run the same command again (what is f
     """Turn what a disk refuses into a UserError: cannot WHAT: ..; make room or rights thereREMEDY."""
     try:
         yield
-    except (OSError, safetensors.SafetensorError) as error:
+    except (OSError, imports.safetensors.SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot {what}: {reason}; make room or rights there{remedy}") from None
 
@@ -88,6 +89,9 @@ def build_once(folder: Path, is_built: Callable[[], bool], build: Callable[[Path
             building = Path(around, folder.name)
             building.mkdir()
             build(building)
+            for path in building.rglob("*"):
+                if path.is_file():
+                    path.chmod(0o666 & ~_umask())  # safetensors lets only the owner read
             shutil.rmtree(folder, ignore_errors=True)
             building.rename(folder)
 

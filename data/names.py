@@ -1,6 +1,7 @@
 """The words of the experiment that the command line, result files and figures share; imports nothing heavy."""
 
 ATTRIBUTES = ("country", "continent")
+UNITS = ("country", "continent", "city")  # what intervals may take to be independent of each other
 
 # few-shot: the paper's.  bare: the tokenizer's start token and the question alone, for models
 # that were trained on the question itself (the toy world).

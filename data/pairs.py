@@ -13,13 +13,11 @@ and patching everything gets no isolation for free; and it splits by city.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 from dataclasses import dataclass, fields
 
 from common.errors import UserError
-from data.names import KINDS, PARTS, other
+from data.names import ATTRIBUTES, KINDS, PARTS, other
 from data.prompts import Prompts
 from imports import torch
 
@@ -29,8 +27,20 @@ Pair = tuple[int, int, str]  # base city, source city (indices into Prompts.citi
 def make_pairs(
     prompts: Prompts, target: str, mode: str, split: str, seed: int, max_pairs: int | None = None
 ) -> dict[str, list[Pair]]:
+    """`draw_pairs` of the cities of these prompts, told apart by their labels.
+
+    Labels, not values: values that share their first token cannot be told apart.
+    """
+    labels = {attribute: [prompts.rows[r].label for r in prompts.rows_about(attribute)] for attribute in ATTRIBUTES}
+    return draw_pairs(labels, target, mode, split, seed, max_pairs)
+
+
+def draw_pairs(
+    labels_by_attribute: dict[str, list], target: str, mode: str, split: str, seed: int, max_pairs: int | None = None
+) -> dict[str, list[Pair]]:
     """All pairs for a target, split into train, validation and test.
 
+    labels_by_attribute: each city's answer, in the order of the cities.
     split ``pairs``: the pairs of each kind are shuffled and cut 70 / 10 / 20.
     split ``cities``: the cities are; a pair's two cities come from the same
     part, so no city of a test pair occurs in a training pair.
@@ -38,14 +48,11 @@ def make_pairs(
 
     Raises UserError if a part would be left without a pair of one kind.
     """
-    n = len(prompts)
+    labels = {"cause": labels_by_attribute[target], "isolation": labels_by_attribute[other(target)]}
+    n = len(labels["cause"])
     if n < 2:
         raise UserError(f"only {n} known city: pairs need at least two; use more cities with --cities")
     rng = random.Random(f"{seed} {target} {mode} {split}")  # the same for every method and layer
-    labels = {
-        kind: [prompts.rows[prompts.row(attribute, city)].label for city in range(n)]
-        for kind, attribute in (("cause", target), ("isolation", other(target)))
-    }
     if split == "cities":
         groups = _cut(_shuffled(range(n), rng), minimum=min(2, n // 3))
     parts: dict[str, list[Pair]] = {part: [] for part in PARTS}
@@ -65,8 +72,7 @@ def make_pairs(
     return parts
 
 
-def _ordered(cities, label: list[int], mode: str) -> list[tuple[int, int]]:
-    # Labels, not values: values that share their first token cannot be told apart.
+def _ordered(cities, label: list, mode: str) -> list[tuple[int, int]]:
     return [(b, s) for b in cities for s in cities if mode == "paper" or label[b] != label[s]]
 
 
@@ -88,14 +94,13 @@ def _cut(items: list, minimum: int = 0) -> dict[str, list]:
     }
 
 
-def named(pairs: dict[str, list[Pair]], prompts: Prompts) -> dict[str, list[list[str]]]:
-    """The pairs as files keep them: [base city, source city, kind] by name."""
-    names = [city.name for city in prompts.cities]
-    return {part: [[names[b], names[s], kind] for b, s, kind in pairs[part]] for part in PARTS}
-
-
-def pairs_digest(named_pairs: dict[str, list[list[str]]]) -> str:
-    return hashlib.sha256(json.dumps(named_pairs).encode()).hexdigest()[:16]
+def named(pairs: dict[str, list[Pair]], prompts: Prompts) -> dict:
+    """The pairs as files keep them: by part, [base city, source city, kind] by name; and the facts of these cities."""
+    cities = prompts.cities
+    content: dict = {part: [[cities[b].name, cities[s].name, kind] for b, s, kind in pairs[part]] for part in PARTS}
+    taking_part = sorted({i for part in PARTS for pair in pairs[part] for i in pair[:2]})
+    facts = {cities[i].name: {attribute: cities[i].value(attribute) for attribute in ATTRIBUTES} for i in taking_part}
+    return {**content, "facts": facts}
 
 
 @dataclass

@@ -56,19 +56,16 @@ def read_arguments(argv: list[str] | None) -> Namespace:
     return args
 
 
-def run(argv: list[str] | None) -> None:
-    """Do what the command line asks for.  Raises UserError."""
-    args = read_arguments(argv)
-    from downloads.items import download  # not above: --help needs none of the hosts' libraries
-
-    download(args)
-
-
 def main(argv: list[str] | None = None) -> int:
-    return command.run(
-        lambda: run(argv),
-        interrupted="what has arrived is kept; run the same command again to go on",
-    )
+    """Do what the command line asks for; returns the exit code."""
+
+    def work() -> None:
+        args = read_arguments(argv)
+        from downloads.items import download  # not above: --help needs none of the hosts' libraries
+
+        download(args)
+
+    return command.run(work, interrupted="what has arrived is kept; run the same command again to go on")
 
 
 if __name__ == "__main__":

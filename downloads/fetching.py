@@ -5,25 +5,58 @@ the host says (size, digest), and are then moved. What is there is skipped, afte
 sha256 was compared with the one noted in the manifest.
 """
 
-import contextlib
 import datetime
 import fcntl
 import fnmatch
 import hashlib
 import json
 import os
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from common.errors import UserError
 from common.files import write_json, writing
 from common.progress import bar
-from downloads.hosts import Broken, RemoteFile, files_at
+from common.text import shortened
+from downloads.hosts import AGAIN, Broken, RemoteFile, look
 
 TRIES = 3  # connections in a row that may break without a byte gained
 PAUSE = 1.0  # seconds before the next one
-KEPT = " and run the same command again (what is here is kept)"
+KEPT = f" and {AGAIN} (what is here is kept)"
+
+
+def digest_of(path: Path, algorithm: str) -> str:
+    """Hex digest of a file; git: of git's blob object, which is sha1 with a header; size: its size."""
+    if algorithm == "size":
+        return str(path.stat().st_size)
+    total = hashlib.new("sha1" if algorithm == "git" else algorithm, usedforsecurity=False)
+    if algorithm == "git":
+        total.update(b"blob %d\0" % path.stat().st_size)
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: total).hexdigest()
+
+
+def require_same(path: Path, digests: dict[str, str], what: str, remedy: str) -> None:
+    """Raises UserError unless a file has these digests."""
+    for algorithm, expected in digests.items():
+        if (found := digest_of(path, algorithm)) != expected:
+            told = f"its {algorithm} is {found[:16]}, expected {expected[:16]}"
+            raise UserError(f"{path} {what}: {told}; {remedy} the same command again")
+
+
+def gb(size: int) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e7 else f"{size / 1e6:.2f} MB"
+
+
+def require_room(folder: Path, size: int, remedy: str) -> int:
+    """The bytes that are free on a folder's disk.  Raises UserError if more are needed."""
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise UserError(f"{gb(size)} are needed and {gb(free)} are free on the disk of {folder}; {remedy}")
+    return free
 
 
 # ---------------------------------------------------------------- what is there
@@ -31,7 +64,7 @@ KEPT = " and run the same command again (what is here is kept)"
 
 @dataclass(frozen=True)
 class Manifest:
-    """What was downloaded under a folder: {"files": {path: {size, sha256, ..}}, "revisions": {repository: commit}}.
+    """What was downloaded under a folder: {"files": {path: {size, sha256, address, revision, date, mirror_of?}}}.
 
     It is read each time, as the items of one command share it.
     """
@@ -40,143 +73,91 @@ class Manifest:
     path: Path
 
     def read(self) -> dict[str, dict]:
-        content: dict = {"files": {}, "revisions": {}}
+        """Its records by path.  Raises UserError."""
         if not self.path.exists():
-            return content
+            return {}
         try:
-            content.update(json.loads(self.path.read_text(encoding="utf-8")))
-            digests = [record["sha256"] for record in content["files"].values()]
-            if all(isinstance(text, str) for text in [*digests, *content["revisions"].values()]):
-                return content
+            files = json.loads(self.path.read_text(encoding="utf-8"))["files"]
+            if all(isinstance(record[key], str) for record in files.values() for key in ("sha256", "address")):
+                return files
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             pass
         raise UserError(
-            f"{self.path} is damaged; remove it and run the same command again (files that are there are then compared "
-            "with their host's)"
+            f"{self.path} is damaged; remove it and {AGAIN} (files that are there are then compared with their host's)"
         )
 
-    def add(self, section: str, entries: dict[str, object]) -> None:
-        content = self.read()
-        content[section] |= entries
-        write_json(self.path, content)
+    def note(self, files: dict[Path, RemoteFile], mirror_of: str) -> None:
+        """Add what was downloaded from where, with today's date; mirror_of: "" if it is no copy."""
+        records = self.read()
+        for path, remote in files.items():
+            records[str(path.relative_to(self.root))] = {
+                "size": path.stat().st_size,
+                "sha256": digest_of(path, "sha256"),
+                "address": remote.address,
+                "revision": remote.revision,
+                "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+                **({"mirror_of": mirror_of} if mirror_of else {}),
+            }
+        write_json(self.path, {"files": records})
 
-    def note(self, records: dict[Path, dict]) -> None:
-        self.add("files", {str(path.relative_to(self.root)): record for path, record in records.items()})
-
-    def has(self, path: Path) -> bool:
-        """Whether a file is there as noted.  Raises UserError if it has changed since."""
-        record = self.read()["files"].get(str(path.relative_to(self.root)))
-        if record is None or not path.is_file():
-            return False
-        found = digest_of(path, "sha256")
-        if found != record["sha256"]:
-            raise UserError(
-                f"{path} has changed since its download: its sha256 is {found[:16]}, expected "
-                f"{record['sha256'][:16]}; remove it and run the same command again"
-            )
-        return True
-
-    def matching(self, pattern: Path) -> list[Path]:
-        wanted = str(pattern.relative_to(self.root))
-        return [self.root / name for name in self.read()["files"] if fnmatch.fnmatchcase(name, wanted)]
-
-
-def digest_of(path: Path, algorithm: str) -> str:
-    """Hex digest of a file; git: of git's blob object, which is sha1 with a header."""
-    total = hashlib.new("sha1" if algorithm == "git" else algorithm, usedforsecurity=False)
-    if algorithm == "git":
-        total.update(b"blob %d\0" % path.stat().st_size)
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: total).hexdigest()
+    def has(self, pattern: Path) -> bool:
+        """Whether files of this name are there as noted.  Raises UserError for one that has changed since."""
+        records = self.read()
+        names = fnmatch.filter(records, str(pattern.relative_to(self.root)))
+        here = [name for name in names if (self.root / name).is_file()]
+        for name in here:
+            digests = {"sha256": records[name]["sha256"]}
+            require_same(self.root / name, digests, "has changed since its download", "remove it and run")
+        return bool(names) and here == names
 
 
 # ---------------------------------------------------------------- one file
 
 
-def fetch(remote: RemoteFile, path: Path) -> dict:
-    """Make `path` hold a remote file, from the bytes that are there on; its record for the manifest.
+def fetch(remote: RemoteFile, part: Path) -> None:
+    """Make `part` hold a remote file, from the bytes that are there on.
 
     Raises UserError; what has arrived is kept unless it is wrong.
     """
-    if path.exists():
-        with contextlib.suppress(UserError):
-            require_whole(remote, path)  # which removes what is of an older version
-    if not path.exists():
-        part = part_of(remote, path)
-        with _writing(part) as file, _bar(remote, path, file.tell()) as done:
+    about = {"total": remote.size, "desc": shortened(remote.address, 40), "unit": "B", "unit_scale": True}
+    with writing(f"write {part}", KEPT):
+        part.parent.mkdir(parents=True, exist_ok=True)
+        with open(part, "ab") as file, bar(initial=file.tell(), **about) as done:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"another process is downloading {part}; wait for it, or end it") from None
             breaks = 0
             while file.tell() < remote.size:
                 before = file.tell()
                 try:
-                    for chunk in remote.read(before):
-                        file.write(chunk)
-                        done.update(len(chunk))
-                    if file.tell() < remote.size:
-                        raise Broken(
-                            f"{remote.address} ended after {file.tell()} of {remote.size} bytes; run the same command "
-                            "again"
-                        )
+                    _append(remote, file, done)
                 except Broken:
                     breaks = 1 if file.tell() > before else breaks + 1
                     if breaks >= TRIES:
                         raise
                     time.sleep(PAUSE)
-        require_whole(remote, part)
-        os.replace(part, path)
-    return record_of(path, remote.address, remote.revision)
+        try:
+            require_same(part, remote.digests, f"is not {remote.address}", "it was removed, run")
+        except UserError:
+            part.unlink()  # as it cannot be continued
+            raise
 
 
-def part_of(remote: RemoteFile, path: Path) -> Path:
-    """Where bytes gather; another version of the file at its host gathers elsewhere."""
-    version = hashlib.sha256(f"{remote.address} {remote.revision} {remote.size}".encode()).hexdigest()[:8]
-    return path.with_name(f"{path.name}.{version}.part")
-
-
-@contextlib.contextmanager
-def _writing(part: Path):
-    """Open a partial file to append to, for this process alone."""
-    with writing(f"write {part}", KEPT):
-        part.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "ab") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"another process is downloading {part}; wait for it, or end it") from None
-            yield file
-
-
-def _bar(remote: RemoteFile, path: Path, start: int):
-    name = path.name if path.parent.name == f".{path.name}.part" else f"{path.parent.name[1:-5]}/{path.name}"
-    return bar(total=remote.size, initial=start, desc=name, unit="B", unit_scale=True)
-
-
-def require_whole(remote: RemoteFile, path: Path, keep: bool = False) -> None:
-    """Raises UserError unless a file is what its host says; then removes it, as it cannot be continued."""
-    for algorithm, expected in filter(None, [("size", str(remote.size)), remote.digest]):
-        found = str(path.stat().st_size) if algorithm == "size" else digest_of(path, algorithm)
-        if found != expected:
-            if not keep:
-                path.unlink()
-            remedy = "move it away and run" if keep else "it was removed, run"
-            raise UserError(
-                f"{path} is not {remote.address}: its {algorithm} is {found[:16]}, expected {expected[:16]}; {remedy} "
-                "the same command again"
-            )
-
-
-def record_of(path: Path, address: str, revision: str | None) -> dict:
-    """What the manifest says of a file."""
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    size, sha256 = path.stat().st_size, digest_of(path, "sha256")
-    return {"size": size, "sha256": sha256, "address": address, "revision": revision, "date": today}
+def _append(remote: RemoteFile, file: BinaryIO, done) -> None:
+    for chunk in remote.read(file.tell()):
+        file.write(chunk)
+        done.update(len(chunk))
+    if file.tell() < remote.size:
+        raise Broken(f"{remote.address} ended after {file.tell()} of {remote.size} bytes; {AGAIN}")
 
 
 # ---------------------------------------------------------------- one thing that is wanted
 
 
-@dataclass(frozen=True)
+@dataclass
 class Item:
-    """A folder that is there whole or not at all (or, with `single`, one file).
+    """Files that are put in place when all have arrived: those of a folder, or one.
 
     label: which it is, for people.  names: of its files, as patterns.  address: where its
     publisher has them.  mirror_of: what it is a copy of, for the manifest.
@@ -187,7 +168,6 @@ class Item:
     manifest: Manifest
     names: tuple[str, ...]
     address: str
-    single: bool = False
     mirror_of: str = ""
 
     @property
@@ -195,56 +175,49 @@ class Item:
         """Where its files gather."""
         return self.path.with_name(f".{self.path.name}.part")
 
-    def ask(self) -> dict[str, RemoteFile]:
-        """Ask the host which files lie where.  Raises UserError."""
-        return files_at(self.address, self.names)
+    def part(self, name: str, remote: RemoteFile) -> Path:
+        """Where the bytes of a file gather; another version of it at its host gathers elsewhere."""
+        about = (remote.address, remote.revision, remote.digests)
+        return self.stage / f"{name}.{hashlib.sha256(repr(about).encode()).hexdigest()[:8]}.part"
 
     def place(self, name: str) -> Path:
-        return self.path if self.single else self.path / name
+        """Where a file belongs; an item of one file is that file."""
+        return self.path if name == self.path.name else self.path / name
 
     def is_here(self) -> bool:
         """Whether all its files are there as noted.  Raises UserError for one that has changed since."""
-        found = [self.manifest.matching(self.place(name)) for name in self.names]
-        return all(files and all(map(self.manifest.has, files)) for files in found)
+        return all(self.manifest.has(self.place(name)) for name in self.names)
+
+    def ask(self) -> dict[str, RemoteFile]:
+        """Ask the host which files lie where.  Raises UserError."""
+        return look(self.address, self.names)
 
     def missing(self, remotes: dict[str, RemoteFile]) -> dict[str, RemoteFile]:
         """What is not there yet.  A file that was put there by hand is taken if it equals its host's."""
         for name, remote in remotes.items():
             path = self.place(name)
             if path.exists() and not self.manifest.has(path):
-                require_whole(remote, path, keep=True)
-                self._note({path: record_of(path, remote.address, remote.revision)})
+                require_same(path, remote.digests, f"is not {remote.address}", "move it away and run")
+                self.manifest.note({path: remote}, self.mirror_of)
         return {name: remote for name, remote in remotes.items() if not self.place(name).exists()}
 
     def bytes_left(self, remotes: dict[str, RemoteFile]) -> int:
         """How many bytes are still to come."""
-        left = 0
-        for name, remote in remotes.items():
-            whole = self.stage / name
-            have = [path.stat().st_size for path in (whole, part_of(remote, whole)) if path.exists()]
-            left += remote.size - (have[0] if have else 0)
-        return left
+        parts = [self.part(*about) for about in remotes.items()]
+        have = sum(part.stat().st_size for part in parts if part.exists())
+        return sum(remote.size for remote in remotes.values()) - have
 
     def download(self, remotes: dict[str, RemoteFile]) -> None:
         """Fetch these files and put all in place.  Raises UserError; what has arrived is kept."""
-        records = {name: fetch(remote, self.stage / name) for name, remote in remotes.items()}
+        for name, remote in remotes.items():
+            fetch(remote, self.part(name, remote))
         with writing(f"put {self.path} in place", KEPT):
-            self._note(self.finish(records))
+            self.manifest.note(self.finish(remotes), self.mirror_of)
 
-    def finish(self, records: dict[str, dict]) -> dict[Path, dict]:
-        """Move what was fetched to its place: a new folder in one step, into an old one file by file."""
-        self.stage.mkdir(parents=True, exist_ok=True)
-        for path in self.stage.iterdir():
-            if path.name not in records:
-                path.unlink()  # bytes of an older version
-        if self.single or self.path.exists():
-            for name in records:
-                os.replace(self.stage / name, self.place(name))
-            self.stage.rmdir()
-        else:
-            os.replace(self.stage, self.path)
-        return {self.place(name): record for name, record in records.items()}
-
-    def _note(self, records: dict[Path, dict]) -> None:
-        extra = {"mirror_of": self.mirror_of} if self.mirror_of else {}
-        self.manifest.note({path: record | extra for path, record in records.items()})
+    def finish(self, remotes: dict[str, RemoteFile]) -> dict[Path, RemoteFile]:
+        """Move what was fetched to its place."""
+        for name, remote in remotes.items():
+            self.place(name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(self.part(name, remote), self.place(name))
+        shutil.rmtree(self.stage, ignore_errors=True)  # with bytes of older versions
+        return {self.place(name): remote for name, remote in remotes.items()}

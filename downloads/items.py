@@ -10,26 +10,27 @@ these files, where in RAVEL's archive its files lie (so any folder will do), and
 hold the very weights of the runs that they are named after.
 """
 
+import contextlib
+import fnmatch
 import gzip
+import hashlib
 import io
 import os
-import shutil
 import tarfile
 import zlib
 from argparse import Namespace
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from common.errors import UserError
+from common.files import write_atomically
 from common.paths import HOME
 from common.progress import bar, say
-from downloads.fetching import Item, Manifest, record_of, require_whole
-from downloads.hosts import RemoteFile, at_commit, errors_of, files_at
+from downloads.fetching import Item, Manifest, gb, require_room
+from downloads.hosts import AGAIN, BY_HAND, NeedsLogin, RemoteFile, look
 from grid.profiles import DEFAULT_MODEL
-from imports import hub_constants, hub_utils, huggingface_hub
-from saes.places import locate
-from saes.releases import N_LAYERS, RELEASES
+from imports import hub_constants
+from saes.releases import N_LAYERS, RELEASES, locate
 
 # https://github.com/explanare/ravel
 RAVEL = "https://raw.githubusercontent.com/explanare/ravel/09a36919cf02f27d75c5702d09d201bc2e9237d9/data.tgz"
@@ -39,47 +40,64 @@ RAVEL_SHA256 = "c3568f424f4c4349b85404be17f7671c36fd54945f4759ae533079cba9cd54fd
 GPT2_SHA256 = "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707"  # of model.safetensors
 GPT2_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
 
-# The files of one SAE that is a folder.
-SAE_FILES = {
+MIRROR_FILES = ("cfg.json", "sae_weights.safetensors")
+SAE_FILES = {  # of one SAE that is a folder
     "apollo": ("final_config.yaml", "samples_*.pt"),
-    "apollo's mirror": ("cfg.json", "sae_weights.safetensors"),
-    "bloom": ("cfg.json", "sae_weights.safetensors", "sparsity.safetensors"),
+    "bloom": (*MIRROR_FILES, "sparsity.safetensors"),
 }
 
 
 def download(args: Namespace) -> None:
-    """Fetch what is not there yet.  Raises UserError, before the first byte where that can be seen."""
+    """Fetch what is not there yet.
+
+    Raises UserError, before the first byte where that can be seen.  What one host refuses stops
+    no other item: it is told at the end, in a line for each.
+    """
     items = [item for word in args.words for item in items_of(word, args)]
-    todo = []
+    failures: dict[str, None] = {}  # each line once
+    todo: list[tuple[Item, dict[str, RemoteFile]]] = []
+    here = 0
     for item in bar(items, desc="look what is here"):
-        if not item.is_here():
-            todo.append((item, item.missing(item.ask())))
-    if len(todo) < len(items):
-        say(f"{len(items) - len(todo)} of {len(items)} are here already")
-    _require_room([(item, item.bytes_left(remotes)) for item, remotes in todo])
-    for item, remotes in todo:
-        item.download(remotes)
-        say(f"done: {item.label}, {item.path}")
+        with _collecting(failures):
+            if item.is_here():
+                here += 1
+            else:
+                todo.append((item, item.missing(item.ask())))
+    if here:
+        say(f"{here} of {len(items)} are here already")
+    with _collecting(failures):
+        _require_room(todo)
+        for item, remotes in todo:
+            with _collecting(failures):
+                item.download(remotes)
+                say(f"done: {item.label}, {item.path}")
+    if failures:
+        *others, last = failures
+        for line in others:
+            say(f"error: {line}")
+        raise UserError(last)
 
 
-def _require_room(todo: list[tuple[Item, int]]) -> None:
+@contextlib.contextmanager
+def _collecting(failures: dict[str, None]) -> Iterator[None]:
+    """Keep what went wrong, for later; a login that is lacking is better told at once."""
+    try:
+        yield
+    except NeedsLogin:
+        raise
+    except UserError as error:
+        failures[str(error)] = None
+
+
+def _require_room(todo: list[tuple[Item, dict[str, RemoteFile]]]) -> None:
     """Say how much is to come, and raise UserError if a disk has no room for it."""
-    needs: dict[int, list[tuple[Path, int]]] = {}
-    for item, size in todo:
+    disks: dict[int, tuple[Path, list[int]]] = {}
+    for item, remotes in todo:
         folder = next(parent for parent in item.path.parents if parent.exists())
-        needs.setdefault(os.stat(folder).st_dev, []).append((folder, size))
-    for needed in needs.values():
-        folder, size = needed[0][0], sum(size for _, size in needed)
-        free = shutil.disk_usage(folder).free
-        say(f"{len(needed)} to download, {_gb(size)}; the disk of {folder} has {_gb(free)} free")
-        if size > free:
-            raise UserError(
-                f"{_gb(size)} are needed and {_gb(free)} are free on the disk of {folder}; make room, or ask for less"
-            )
-
-
-def _gb(size: int) -> str:
-    return f"{size / 1e9:.2f} GB" if size >= 1e7 else f"{size / 1e6:.2f} MB"
+        disks.setdefault(os.stat(folder).st_dev, (folder, []))[1].append(item.bytes_left(remotes))
+    for folder, sizes in disks.values():
+        free = require_room(folder, sum(sizes), "make room, or ask for less")
+        say(f"{len(sizes)} to download, {gb(sum(sizes))}; the disk of {folder} has {gb(free)} free")
 
 
 def items_of(word: str, args: Namespace) -> Iterator[Item]:
@@ -90,9 +108,8 @@ def items_of(word: str, args: Namespace) -> Iterator[Item]:
     elif word == "model":
         cache = Path(hub_constants.HF_HUB_CACHE)
         manifest = Manifest(cache, HOME / "saved_models" / "models.json")
-        path = cache / f"models--{DEFAULT_MODEL.replace('/', '--')}"
-        names = tuple(f"snapshots/*/{name}" for name in GPT2_FILES)
-        yield Gpt2("GPT-2 small", path, manifest, names, f"hf://{DEFAULT_MODEL}")
+        path = cache / f"models--{DEFAULT_MODEL.replace('/', '--')}" / "snapshots" / "*"
+        yield Gpt2("GPT-2 small", path, manifest, GPT2_FILES, f"hf://{DEFAULT_MODEL}")
     root = HOME / "saved_models" / "saes"
     for name, release in RELEASES.items():
         if release.family == word:
@@ -110,44 +127,30 @@ def _sae_items(name: str, args: Namespace, manifest: Manifest) -> Iterator[Item]
     release = RELEASES[name]
     from_mirror = args.mirror and bool(release.mirror)
     has = release.mirrored if from_mirror else release.layers
-    for layer in args.layers or ():
-        if layer not in has and not args.everything:
-            what = f"the mirror of {name}" if from_mirror else name
-            raise UserError(
-                f"{what} has no SAE at layer {layer} (it has {' '.join(map(str, has))}); leave it out of --layers"
-            )
-    wanted = [layer for layer in release.layers if args.layers is None or layer in args.layers]
-    lacking = [str(layer) for layer in wanted if layer not in has]
-    if lacking:
-        say(f"note: {name} has no mirror at layer {' '.join(lacking)}; that run is at wandb.ai alone")
-    for layer in filter(has.__contains__, wanted):
+    for layer in args.layers or release.layers:
         label, path = f"{name} layer {layer}", locate(name, manifest.root, layer, N_LAYERS)
-        address = release.address_of(layer, N_LAYERS)
-        if from_mirror and any(path.glob("samples_*.pt")):
+        address = release.address_of(layer, N_LAYERS) if layer in release.layers else ""
+        if layer not in has and args.layers and not args.everything:
+            what, there = f"the mirror of {name}" if from_mirror else name, " ".join(map(str, has))
+            raise UserError(f"{what} has no SAE at layer {layer} (it has {there}); leave it out of --layers")
+        if layer in has and not from_mirror:
+            yield Item(label, path, manifest, SAE_FILES.get(release.family, (path.name,)), address)
+        elif layer in has and any(path.glob("samples_*.pt")):
             say(f"note: {label}: Apollo's own run is here and goes before its mirror")
-        elif from_mirror:
-            copy = release.address_of(layer, N_LAYERS, mirror=True)
-            yield Mirror(label, path, manifest, SAE_FILES["apollo's mirror"], copy, mirror_of=address)
-        elif release.family in SAE_FILES:
-            yield Item(label, path, manifest, SAE_FILES[release.family], address)
-        else:
-            yield Item(label, path, manifest, (path.name,), address, single=True)
+        elif layer in has:
+            mirror = _pinned(release.address_of(layer, N_LAYERS, mirror=True), manifest)
+            say(f"note: {label} comes from {mirror}; that this mirror has the weights of {address} is not verified")
+            yield Item(label, path, manifest, MIRROR_FILES, mirror, mirror_of=address)
+        elif layer in release.layers:
+            say(f"note: {name} has no mirror at layer {layer}; that run is at wandb.ai alone")
 
 
-class Mirror(Item):
-    """A copy of one of Apollo's SAEs on the hub."""
-
-    def ask(self) -> dict[str, RemoteFile]:
-        """The mirror's files, at the commit that was its last when it was first asked for."""
-        repository = "/".join(self.address.partition("://")[2].split("/")[:2])
-        commit = self.manifest.read()["revisions"].get(repository, "main")
-        files = files_at(at_commit(self.address, commit), self.names)
-        self.manifest.add("revisions", {repository: next(iter(files.values())).revision})
-        say(
-            f"note: {self.label} comes from the mirror {self.address}, not from Apollo's own {self.mirror_of}; that "
-            "both hold the same weights is not verified"
-        )
-        return files
+def _pinned(address: str, manifest: Manifest) -> str:
+    """A mirror's address, at the commit that its first file came from, else at the last one."""
+    repository = "/".join(address.split("/")[:4])
+    records = manifest.read().values()
+    commits = [f"@{record['revision']}" for record in records if record["address"].startswith(f"{repository}@")]
+    return address.replace(repository, repository + (commits or ["@main"])[0])
 
 
 # ---------------------------------------------------------------- GPT-2
@@ -156,42 +159,26 @@ class Mirror(Item):
 class Gpt2(Item):
     """GPT-2 small in the hub's cache, where main.py looks for it.
 
-    The hub's own download cannot be continued after a break.  So the weights are fetched
-    here and laid where its cache keeps them, under their sha256; snapshot_download then
-    finds them there and adds what is small.
+    The hub's own download cannot be continued after a break, so its cache is filled from here: a
+    folder for the commit, which replaces the * in `path`, and a file that calls this commit main.
     """
 
     def ask(self) -> dict[str, RemoteFile]:
-        if (self.path / "blobs" / GPT2_SHA256).exists():
-            return {}
-        files = files_at(self.address, ("model.safetensors",))
-        algorithm, found = files["model.safetensors"].digest
-        if (algorithm, found) != ("sha256", GPT2_SHA256):
+        files = super().ask()
+        found = files["model.safetensors"].digests.get("sha256", "none")
+        if found != GPT2_SHA256:
             raise UserError(
-                f"{self.address} has other weights than GPT-2 small's: {algorithm} {found[:16]}, expected "
+                f"{self.address} has other weights than GPT-2 small's: sha256 {found[:16]}, expected "
                 f"{GPT2_SHA256[:16]}; name a checkpoint that you trust with ./run.sh --model"
             )
+        self.path = self.path.with_name(files["model.safetensors"].revision)
         return files
 
-    def is_here(self) -> bool:
-        return (self.path / "refs" / "main").exists() and super().is_here()
-
-    def finish(self, records: dict[str, dict]) -> dict[Path, dict]:
-        if records:
-            (self.path / "blobs").mkdir(parents=True, exist_ok=True)
-            os.replace(self.stage / "model.safetensors", self.path / "blobs" / GPT2_SHA256)
-        shutil.rmtree(self.stage, ignore_errors=True)
-        with errors_of(self.address):
-            hub_utils.disable_progress_bars()
-            commit = huggingface_hub.HfApi().resolve_revision(DEFAULT_MODEL, revision="main")
-            folder = Path(huggingface_hub.snapshot_download(DEFAULT_MODEL, revision=commit, allow_patterns=GPT2_FILES))
-        noted = {}
-        for name, remote in files_at(at_commit(self.address, commit.resolved), GPT2_FILES).items():
-            require_whole(remote, (folder / name).resolve())  # else the hub would link the same blob again
-            noted[self.path / "snapshots" / folder.name / name] = record_of(
-                folder / name, remote.address, remote.revision
-            )
-        return noted
+    def finish(self, remotes: dict[str, RemoteFile]) -> dict[Path, RemoteFile]:
+        placed = super().finish(remotes)
+        main = self.path.parent.parent / "refs" / "main"
+        write_atomically(main, lambda temporary: temporary.write_text(self.path.name))
+        return placed
 
 
 # ---------------------------------------------------------------- RAVEL
@@ -201,31 +188,29 @@ class Ravel(Item):
     """RAVEL's city files, taken out of its archive."""
 
     def ask(self) -> dict[str, RemoteFile]:
-        return files_at(RAVEL, ("data.tgz",))
+        return look(RAVEL)
 
     def missing(self, remotes: dict[str, RemoteFile]) -> dict[str, RemoteFile]:
         return remotes
 
-    def finish(self, records: dict[str, dict]) -> dict[Path, dict]:
+    def finish(self, remotes: dict[str, RemoteFile]) -> dict[Path, RemoteFile]:
         """Raises UserError if the archive is damaged or has no city table."""
-        [(archive, record)] = records.items()
+        [(name, remote)] = remotes.items()
+        archive = self.part(name, remote)
         try:
-            content = gzip.decompress((self.stage / archive).read_bytes())  # all of it, so its check sum counts
+            content = gzip.decompress(archive.read_bytes())  # all of it, so its check sum counts
             with tarfile.open(fileobj=io.BytesIO(content)) as tar:
                 members = {Path(member.name).name: member for member in tar if member.isfile()}
-                names = [name for name in members if fnmatchcase(name, "ravel_city_*.json")]
-                texts = {name: tar.extractfile(members[name]).read() for name in names}
+                texts = {
+                    name: tar.extractfile(members[name]).read() for name in fnmatch.filter(members, "ravel_city_*.json")
+                }
         except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-            (self.stage / archive).unlink()
-            raise UserError(
-                f"{RAVEL} is no whole archive ({error}); it was removed, run the same command again"
-            ) from None
+            archive.unlink()
+            raise UserError(f"{RAVEL} is no whole archive ({error}); it was removed, {AGAIN}") from None
         if RAVEL_CITIES not in texts:
-            raise UserError(f"{RAVEL} holds no {RAVEL_CITIES}; its authors may have moved it, look for it by hand")
-        for name, text in texts.items():
-            (self.stage / name).write_bytes(text)
-        about = (record["address"], record["revision"])
-        records = {name: record_of(self.stage / name, *about) for name in texts}
-        if (found := records[RAVEL_CITIES]["sha256"]) != RAVEL_SHA256:
+            raise UserError(f"{RAVEL} holds no {RAVEL_CITIES}; {BY_HAND}")
+        if (found := hashlib.sha256(texts[RAVEL_CITIES]).hexdigest()) != RAVEL_SHA256:
             say(f"note: {RAVEL_CITIES} is another version than this was built with: sha256 {found[:16]}")
-        return super().finish(records)
+        for name, text in texts.items():
+            self.part(name, remote).write_bytes(text)
+        return super().finish(dict.fromkeys(texts, remote))

@@ -22,7 +22,7 @@ from common import command
 from common.errors import UserError
 from common.files import build_once, write_json, writing
 from common.paths import HOME
-from downloads.fetching import digest_of
+from downloads.fetching import digest_of, require_room
 from imports import tokenizers, torch, transformers
 
 FOLDER = HOME / "saved_models" / "smollm2"
@@ -70,9 +70,7 @@ def _build(checkpoint: Path) -> None:
     for library in LIBRARIES:
         if importlib.util.find_spec(library) is None:
             raise UserError(f"the library {library} is not installed for {sys.executable}; {AGAIN}, which installs it")
-    if (free := shutil.disk_usage(folder).free) < NEEDED:
-        needs = f"{NEEDED / 1e9:.2f} GB of disk are needed and {free / 1e9:.2f} GB are free"
-        raise UserError(f"{needs} at {folder.parent}; make room and {AGAIN}")
+    require_room(folder.parent, NEEDED, f"make room and {AGAIN}")
     convert(extract(download(folder / "downloaded"), folder / "downloaded"), checkpoint)
     files = {path.name: digest_of(path, "sha256") for path in sorted(checkpoint.iterdir())}
     write_json(checkpoint / "ORIGIN.json", ORIGIN | {"files": files})
@@ -124,7 +122,6 @@ def convert(gguf: Path, checkpoint: Path) -> None:
     unpack = transformers.GgufConfig(dequantize=True)
     model = transformers.AutoModelForCausalLM.from_pretrained(**about, dtype=torch.float32, quantization_config=unpack)
     model.save_pretrained(checkpoint)
-    (checkpoint / "model.safetensors").chmod(0o644)  # safetensors lets only the owner read
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(**about)
     # The GGUF asks for the splitting rule "smollm", which transformers reads as GPT-2's; smollm splits off

@@ -4,6 +4,7 @@ matplotlib's objects are used without pyplot: no window, no global state.
 """
 
 import contextlib
+import hashlib
 import math
 import textwrap
 from collections.abc import Iterator
@@ -39,7 +40,22 @@ STYLES = {
     "apollo-e2e+ds": Style("#E69F00", "v", size=6),
     "bloom": Style("#56B4E9", "P", size=7.5),
 }
+# Of users' own SAEs: Tol's muted colours and other markers, by name, so that an SAE looks the same in every figure.
+OWN_COLORS = ("#332288", "#882255", "#117733", "#999933", "#AA4499", "#44AA99")
+OWN_MARKERS = ("p", "h", "<", ">", "*", "X", "d")
 LABELS = {"none": "none (no patch)", "full": "full (whole vector)"}
+
+
+def style_of(method: str) -> Style:
+    if method in STYLES:
+        return STYLES[method]
+    digest = hashlib.sha256(method.encode()).digest()
+    return Style(OWN_COLORS[digest[0] % len(OWN_COLORS)], OWN_MARKERS[digest[1] % len(OWN_MARKERS)], size=6.5)
+
+
+def label_of(method: str) -> str:
+    return LABELS.get(method, printable(method, 18))
+
 
 INK, FAINT, PAPER = "#1b1b1b", "#5c5c5c", "#ffffff"  # as in look.mplstyle
 DPI = 160
@@ -161,16 +177,16 @@ def plot(ax, method: str, x, y, part: str, scale: float = 1.0, **other) -> None:
 
     part: what is drawn; PART-METHOD names it in the file.  scale: of the marker.
     """
-    style = STYLES[method]
+    style = style_of(method)
     about = {"color": style.color, "marker": style.marker, "ms": style.size * scale, "mec": "white", "mew": 0.6}
     ax.plot(x, y, **{**about, "ls": "none", "zorder": 3, "gid": f"{part}-{method}", **other})
 
 
 def handle(method: str, **other):
     """A method's entry in a key."""
-    style = STYLES[method]
+    style = style_of(method)
     about = {"color": style.color, "marker": style.marker, "ls": style.line, "ms": style.size}
-    return lines.Line2D([], [], label=LABELS.get(method, method), **{**about, **other})
+    return lines.Line2D([], [], label=label_of(method), **{**about, **other})
 
 
 def whole_axis(ax, values: list[int], most: int = 16, room: float = 0.4) -> None:

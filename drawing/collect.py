@@ -1,11 +1,9 @@
 """Read a folder of results as if a stranger had filled it: what is sound is kept, what is not is named.
 
-Nothing here raises because of what a file holds.  A file that is no json, or json of
-another shape (a missing key, text for a number, NaN), is left out and stands in
-`Collection.problems` with the reason.
+Nothing here raises because of what a file holds: a result that is damaged or was altered (results.reading) is left
+out and stands in `Collection.problems` with the reason.
 """
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -14,11 +12,14 @@ from pathlib import Path
 from common.errors import UserError
 from common.paths import HOME
 from data.names import ATTRIBUTES
-from drawing.shapes import MASKS, QUALITY, QUALITY_ROW, RESULT, THREE, fault, is_share
-from featurizers.methods import METHODS
+from featurizers.methods import ordered
 from grid.profiles import DEFAULT_MODEL, notice_of
-from grid.store import Run, Store
 from quality.names import SCORES_FILE
+from results.reading import Damaged, read_json, read_result
+from results.run import Run
+from results.shapes import QUALITY, QUALITY_ROW, fault
+from results.store import Store
+from saes.names import is_own
 from saes.releases import RELEASES
 
 PAPER_RESULTS = HOME / "data" / "paper_results.json"
@@ -41,7 +42,8 @@ class Collection:
 
     @property
     def notice(self) -> str:
-        return notice(self.results, self.model)
+        """What must stand beside every number: as the results say, or else by the model's name; '' if nothing must."""
+        return next((r["notice"] for r in self.results if r["notice"]), notice_of(self.model) or "")
 
     @property
     def model(self) -> str:
@@ -49,60 +51,26 @@ class Collection:
         names = [r["model"] for r in self.results] or [self.quality["config"]["model"]] * bool(self.quality)
         return names[0] if names else self.folder.name
 
-    def read(self, path: Path, shape) -> dict | None:
-        """The json of a file if it has the shape; else None and a line in `problems`."""
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            why = fault(content, shape)
-        except OSError as error:
-            why = error.strerror or str(error)
-        except (ValueError, RecursionError) as error:
-            why = "no json" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else str(error)
-        if why:
-            self.problems.append(f"{path.relative_to(self.folder)} ({why[:80]})")
-            return None
-        return content
-
-
-def notice(results: list[dict], model: str) -> str:
-    """What must stand beside every number: as the results say, or else by the model's name; '' if nothing must."""
-    said = [r["notice"] for r in results if r.get("notice")]
-    return said[0] if said else notice_of(model) or ""
+    def leave_out(self, path: Path, why) -> None:
+        self.problems.append(f"{path.relative_to(self.folder)} ({why})")
 
 
 def collect(folder: Path) -> Collection:
     """Everything under OUTPUT/MODEL that can be drawn."""
     collection = Collection(folder)
     for path in sorted(folder.glob("*/*/layer*.json")):
-        content = collection.read(path, RESULT)
-        if content is None:
-            continue
-        name = Run(*cell(content))
-        if f"{name}.json" != path.relative_to(folder).as_posix():
-            collection.problems.append(f"{path.relative_to(folder)} (it says that it is {name})")
-        else:
-            collection.results.append(_normalised(content))
+        try:
+            collection.results.append(read_result(path, folder))
             collection.modified = max(collection.modified, path.stat().st_mtime)
+        except Damaged as why:
+            collection.leave_out(path, why)
     _drop_foreign(collection)
-    order = list(METHODS)
+    order = ordered(r["method"] for r in collection.results)
     collection.results.sort(
         key=lambda r: (ATTRIBUTES.index(r["target"]), r["layer"], order.index(r["method"]), r["seed"])
     )
     collection.quality = _read_quality(folder / SCORES_FILE, collection)
     return collection
-
-
-def _normalised(result: dict) -> dict:
-    """With its optional parts: present and sound, or None."""
-    result = {"l0": None, "last_block": False, **result, "versions": result.get("versions") or {}}
-    if fault(result["baselines"].get("reconstruction"), THREE):
-        result["baselines"]["reconstruction"] = None
-    for mask in MASKS:
-        # A bootstrap without a single pair of a kind has no interval: NaN in the file.
-        intervals = result["test"][mask].get("interval95", {})
-        sound = {name: ends for name, ends in intervals.items() if len(ends) == 2 and all(map(is_share, ends))}
-        result["test"][mask]["interval95"] = sound
-    return result
 
 
 def _drop_foreign(collection: Collection) -> None:
@@ -114,8 +82,12 @@ def _drop_foreign(collection: Collection) -> None:
 
 
 def _read_quality(path: Path, collection: Collection) -> dict | None:
-    quality = collection.read(path, QUALITY) if path.exists() else None
-    if quality is None:
+    if not path.exists():
+        return None
+    try:
+        quality = read_json(path, QUALITY)
+    except Damaged as why:
+        collection.leave_out(path, why)
         return None
     rows = []
     for i, row in enumerate(quality["rows"]):
@@ -190,13 +162,14 @@ def missing(results: list[dict]) -> list[str]:
     everywhere = {r["layer"] for r in results}
     is_toy = results[0]["model"] == "toy"  # its SAEs lie at every layer
     lacking = []
-    for method in METHODS:
+    for method in ordered(r["method"] for r in results):
         own = {r["layer"] for r in results if r["method"] == method}
-        release = METHODS[method].release
         layers = everywhere
-        if release and not is_toy:
-            layers = own | (everywhere & set(RELEASES[release].layers))
-        for target in sorted(targets, key=ATTRIBUTES.index) if own else ():
+        if is_own(method):
+            layers = own
+        elif method in RELEASES and not is_toy:
+            layers = own | (everywhere & set(RELEASES[method].layers))
+        for target in sorted(targets, key=ATTRIBUTES.index):
             for layer in sorted(layers):
                 without = [seed for seed in sorted(seeds) if (target, method, layer, seed) not in have]
                 if without:

@@ -3,9 +3,10 @@
 import math
 from typing import NamedTuple
 
-from drawing.canvas import FAINT, STYLES, Drawing, Sheet, label_points, name_ticks, plot
-from drawing.estimates import Grid, describe
+from drawing.canvas import FAINT, Drawing, Sheet, label_of, label_points, name_ticks, plot, style_of
+from drawing.captions import describe
 from imports import np
+from results.estimates import Grid
 
 NOTES = (
     "A point is a layer, its number beside it where there is room; grey: the other methods. Features selected: "
@@ -57,7 +58,7 @@ def _l0(grid: Grid, target: str, method: str) -> list[float]:
 
 
 def _panel(ax, method: str, points: dict[str, Points], n_features: float, l0: list[float]) -> None:
-    color, own = STYLES[method].color, points[method]
+    color, own = style_of(method).color, points[method]
     for other, found in points.items():
         if other != method:
             plot(
@@ -69,7 +70,7 @@ def _panel(ax, method: str, points: dict[str, Points], n_features: float, l0: li
         low, high = min(l0), max(l0)
         ax.axvspan(low, high, color=color, alpha=0.2, lw=1.5, zorder=0.8, gid=f"l0-{method}")
         title += f", l0 {low:,.0f}" if round(low) == round(high) else f", l0 {low:,.0f} to {high:,.0f}"
-    ax.set_title(method, weight="bold")
+    ax.set_title(label_of(method), weight="bold")
     ax.set_title(title, loc="right", color=FAINT, size=8)
     plot(ax, method, own.selected, own.scores, "features")
     label_points(ax, list(zip(own.selected, own.scores, map(str, own.layers), strict=True)), FAINT)

@@ -16,13 +16,14 @@ from drawing import report
 from drawing.banner import banner
 from drawing.canvas import Drawing, look, save
 from drawing.collect import PAPER_RESULTS, Collection, abridged, choose_folder, collect, missing
-from drawing.estimates import Grid
+from drawing.differences import differences_by_layer
 from drawing.features import score_against_features
 from drawing.halves import cause_against_isolation
 from drawing.quality import sae_quality
 from drawing.scores import as_published, by_layer
 from drawing.training import by_epoch, trained_layers
 from quality.names import SCORES_FILE
+from results.estimates import Grid
 
 BANNER_DPI = 200  # 1600 px: README shows it at up to 800
 
@@ -34,6 +35,7 @@ class Inputs:
     collection: Collection
     grid: Grid
     mask: str
+    against: str
     published: dict | None  # the paper's numbers, if they can be compared with these results
 
 
@@ -54,6 +56,7 @@ targets = attrgetter("grid.targets")
 # In the order of the report.
 FIGURES = (
     Figure("{}", targets, lambda i, target: by_layer(i.grid, target, i.mask, i.published)),
+    Figure("differences_{}", targets, lambda i, target: differences_by_layer(i.grid, target, i.mask, i.against)),
     Figure("cause_isolation_{}", targets, lambda i, target: cause_against_isolation(i.grid, target, i.mask)),
     Figure("features_{}", targets, lambda i, target: score_against_features(i.grid, target, i.mask)),
     Figure("sae_quality", lambda i: filter(None, [i.collection.quality]), lambda _, quality: sae_quality(quality)),
@@ -88,11 +91,11 @@ def draw_figures(args: Namespace) -> None:
 
 
 def draw_results(args: Namespace, collection: Collection, paper: dict) -> None:
-    grid = Grid(collection.results)
+    grid = Grid(collection.results, args.cluster)
     mode = collection.results[0]["mode"] if collection.results else None
     mask = args.mask or ("soft" if mode == "paper" else "hard")
     is_comparable = collection.model == paper["model"] and mode == paper["mode"]
-    inputs = Inputs(collection, grid, mask, paper if is_comparable else None)
+    inputs = Inputs(collection, grid, mask, args.against, paper if is_comparable else None)
     shown = {}
     for entry in FIGURES:
         for value in entry.each(inputs):
@@ -112,7 +115,7 @@ def draw_results(args: Namespace, collection: Collection, paper: dict) -> None:
     announce(args.output, list(shown))
     if args.report:
         path = args.output / "report.html"
-        page = report.page(collection, grid, mask, shown, args.output, lacking)
+        page = report.page(collection, grid, mask, args.against, shown, args.output, lacking)
         write_atomically(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
         print(f"report: {path}")
 

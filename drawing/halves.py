@@ -1,9 +1,10 @@
 """The two halves of the disentangle score against each other: which of them a method wins."""
 
-from drawing.canvas import FAINT, PAPER, STYLES, Drawing, Sheet, handle, plot
-from drawing.estimates import MASK_WORDS, T_INTERVAL, Grid, describe
+from drawing.canvas import FAINT, PAPER, Drawing, Sheet, handle, plot, style_of
+from drawing.captions import MASK_WORDS, describe, interval_words
 from featurizers.methods import BASELINES
 from imports import lines
+from results.estimates import Grid
 
 IN_WORDS = {"color": FAINT, "size": 8.5, "ha": "center", "va": "center", "backgroundcolor": PAPER, "zorder": 1.5}
 SAME = 0.02  # scores nearer to each other than this cannot be told apart in a panel
@@ -19,8 +20,8 @@ def cause_against_isolation(grid: Grid, target: str, mask: str) -> Drawing:
     notes = (
         "Up and to the right is better. Along a grey diagonal the disentangle score, the mean of the two, is the same: "
         "0.25, 0.50, 0.75. Small hollow marks: the SAE's reconstruction spliced in and nothing swapped. Thin crosses: "
+        f"{interval_words(grid)}."
     )
-    notes += f"{T_INTERVAL}. " if len(grid.seeds) > 1 else "95 % bootstrap intervals over cities. "
     side = (9.0 - 0.72 - 1.95 - (columns - 1) * 0.3) / columns if columns > 2 else 2.7  # panels are squares
     size = {"panel_height": side, "gap": (0.3, 0.56), "heads": True}
     title = f"Cause against isolation by layer, target {target}"
@@ -53,7 +54,7 @@ def _half_point(ax, grid: Grid, target: str, method: str, layer: int, mask: str)
     cause, isolation = (grid.score(target, method, layer, mask, name) for name in ("cause", "isolation"))
     if cause is None or isolation is None:
         return False
-    color = STYLES[method].color
+    color = style_of(method).color
     if method in BASELINES:
         plot(ax, method, [cause.mean], [isolation.mean], "point", 1.3, mec=color, mew=1.3, zorder=3.5)
         return True

@@ -3,11 +3,11 @@
 import itertools
 
 from data.names import ATTRIBUTES
-from drawing.canvas import FAINT, STYLES, Drawing, Sheet, handle, model_name, name_ticks, plot, whole_axis
-from drawing.collect import notice
+from drawing.canvas import FAINT, Drawing, Sheet, handle, model_name, name_ticks, plot, style_of, whole_axis
+from featurizers.methods import ordered
+from grid.profiles import notice_of
 from imports import lines, np
 from quality.names import PLACES
-from saes.releases import RELEASES
 
 MEASURES = {
     "squared_error": "squared error",
@@ -36,9 +36,9 @@ def sae_quality(quality: dict) -> Drawing:
         subtitle += f"  ·  {quality['config']['n_cities']:,} cities"
     columns = len(PLACES)
     size = {"panel_height": 1.75, "gap": (0.62, 0.3), "share": False, "heads": True}
-    said = notice([], quality["config"]["model"])
+    said = notice_of(quality["config"]["model"]) or ""
     sheet = Sheet("SAE quality by layer", subtitle, notes, len(MEASURES) * columns, columns, notice=said, **size)
-    releases = [release for release in RELEASES if any(row["method"] == release for row in rows)]
+    releases = ordered(row["method"] for row in rows)
     for ax, (measure, place) in zip(sheet.panels, itertools.product(MEASURES, PLACES), strict=True):
         _dress(ax, rows, measure)
         _arrows(ax, _lines(ax, rows, measure, place, releases))
@@ -88,7 +88,7 @@ def _lines(ax, rows: list[dict], measure: str, place: str, releases: list[str]) 
 
 def _line(ax, release: str, points: dict, attribute: str, raw: bool, shift: float, measure: str) -> list[tuple]:
     """Draw one SAE family on one attribute; returns (x, value, colour) of what lies below the axis."""
-    color = STYLES[release].color
+    color = style_of(release).color
     layers = np.arange(min(points), max(points) + 1)
     values = np.array([points.get(int(layer), np.nan) for layer in layers], dtype=float)
     off = (values < LOWEST) & (measure == "explained_variance")

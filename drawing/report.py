@@ -15,21 +15,37 @@ from common.paths import HOME
 from data.names import ATTRIBUTES, KINDS
 from drawing.canvas import Drawing
 from drawing.collect import Collection
-from drawing.estimates import Grid
-from drawing.report_tables import TEXT, glance, heads, quality_table, scores, table, text
-from featurizers.methods import BASELINES, METHODS
+from drawing.report_tables import TEXT, differences, glance, heads, quality_table, scores, table, text
+from featurizers.methods import BASELINES, METHODS, ordered
+from results.estimates import Grid
 
 
 def page(
-    collection: Collection, grid: Grid, mask: str, shown: dict[str, Drawing], folder: Path, lacking: list[str]
+    collection: Collection,
+    grid: Grid,
+    mask: str,
+    against: str,
+    shown: dict[str, Drawing],
+    folder: Path,
+    lacking: list[str],
 ) -> str:
-    """The whole page; shown: figures by name; folder: where they lie."""
+    """The whole page; against: what methods are compared with; shown: figures by name; folder: where they lie."""
     sections = {}
+    compared = grid.compare(against, mask)
     if grid.results:
         sections["run"] = ("What was run", _what_was_run(collection, grid))
-        sections["glance"] = ("Scores at a glance", "".join(glance(grid, target, mask) for target in grid.targets))
+        sections["glance"] = (
+            "Scores at a glance",
+            "".join(glance(grid, target, mask, compared) for target in grid.targets),
+        )
         sections["meaning"] = ("What the scores mean, and do not", "\n" + _own("report_meaning.html"))
     sections["figures"] = ("Figures", "".join(_figure(name, drawing, folder) for name, drawing in shown.items()))
+    if compared:
+        sections["differences"] = ("Which is better", differences("differences", compared, mask, grid))
+    if grid.results:
+        controls = grid.compare_controls(mask)
+        content = differences("controls", controls, mask, grid) if controls else "<p>None were run (--controls).</p>"
+        sections["controls"] = ("Against chance: controls", content)
     if grid.results:
         sections["scores"] = ("All scores", "".join(scores(grid, target) for target in grid.targets))
     sections["quality"] = ("SAE quality", quality_table(collection.quality))
@@ -55,7 +71,7 @@ def _what_was_run(collection: Collection, grid: Grid) -> str:
         "model": first["model"],
         "mode": f"{first['mode']}, split by {first['split']}",
         "targets": ", ".join(grid.targets),
-        "methods": ", ".join(m for m in METHODS if any(r["method"] == m for r in grid.results)),
+        "methods": ", ".join(ordered(r["method"] for r in grid.results)),
         "layers": ", ".join(map(str, grid.layers)),
         "seeds": ", ".join(map(str, grid.seeds)),
         "cities": _counts(grid.n_cities) or "not recorded",

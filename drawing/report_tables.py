@@ -2,11 +2,13 @@
 
 import html
 
+import stats
 from data.names import other
 from drawing.canvas import plural
-from drawing.estimates import MASK_WORDS, T_INTERVAL, Estimate, Grid
-from featurizers.methods import BASELINES, METHODS
+from drawing.captions import MASK_WORDS, interval_words
+from featurizers.methods import BASELINES, ordered
 from masks.names import SCORES
+from results.estimates import Comparison, Estimate, Grid
 
 NOTHING = "\N{EN DASH}"  # a cell that was not measured
 TEXT = 'class="text" scope="col"'  # of the head of a column of words
@@ -54,32 +56,50 @@ def _interval(estimate: Estimate | None) -> str:
     return NOTHING if estimate is None or estimate.low is None else f"[{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
-def glance(grid: Grid, target: str, mask: str) -> str:
+def glance(grid: Grid, target: str, mask: str, compared: list[Comparison]) -> str:
     """Methods down, layers across."""
+    better = {(c.method, c.layer) for c in compared if c.target == target and c.verdict == stats.BETTER}
     rows = ""
     for method in (*BASELINES, *grid.methods):
         cells = ""
         for layer in grid.layers:
             estimate = grid.score(target, method, layer, mask, "disentangle")
-            mark = ' class="wins"' if _wins(grid, target, method, layer, mask) else ""
+            mark = ' class="wins"' if (method, layer) in better else ""
             cells += _cells([_number(estimate and estimate.mean, 2)], mark)
         if cells.replace(_cells([NOTHING]), ""):
             kind = ' class="beside"' if method in BASELINES else ""
-            rows += f'<tr{kind}><th scope="row">{method}</th>{cells}</tr>'
+            rows += f'<tr{kind}><th scope="row">{text(method)}</th>{cells}</tr>'
     head = f"<tr>{heads(['layer'], TEXT)}{heads(grid.layers)}</tr>"
     caption = (
         f"Disentangle, target {target}, {MASK_WORDS[mask]}, test pairs, mean over {plural(len(grid.seeds), 'seed')}. "
-        "Bold and underlined: the whole 95 % interval lies above both none and full."
     )
+    if compared:
+        caption += f"Bold and underlined: better than {text(compared[0].against)} (see below)."
     return f"<h3>Target {target}</h3>" + table(f"glance-{target}", caption, head, rows)
 
 
-def _wins(grid: Grid, target: str, method: str, layer: int, mask: str) -> bool:
-    own = grid.score(target, method, layer, mask, "disentangle")
-    beside = [grid.score(target, name, layer, mask, "disentangle") for name in BASELINES]
-    if method in BASELINES or not (own and all(beside)) or own.low is None:
-        return False
-    return own.low > max(baseline.mean for baseline in beside)
+def differences(name: str, compared: list[Comparison], mask: str, grid: Grid) -> str:
+    """Every comparison, target by target and layer by layer; name: the table's id."""
+    head = f"<tr>{heads(['target', 'layer', 'method', 'minus'], TEXT)}"
+    head += heads(["difference", "95 %", "p", "p (Holm)"]) + heads(["says"], TEXT) + heads(["detects"]) + "</tr>"
+    rows = ""
+    for c in compared:
+        words = _cells([c.layer], ' class="text"') + f'<th scope="row">{text(c.method)}</th>'
+        words += _cells([text(c.against)], ' class="text"')
+        numbers = [f"{c.difference:+.3f}", f"[{c.low:+.3f}, {c.high:+.3f}]", _p(c.p), _p(c.p_holm)]
+        about = f'data-target="{c.target}" data-layer="{c.layer}" data-method="{text(c.method)}"'
+        rows += f'<tr {about}><td class="text">{c.target}</td>{words}{_cells(numbers)}'
+        rows += _cells([c.verdict], ' class="text"') + _cells([_number(c.detectable)]) + "</tr>"
+    caption = (
+        f"Differences of disentangle, {MASK_WORDS[mask]}, on the same test pairs; "
+        f"{interval_words(grid)}. says: by p corrected for these {len(compared)} comparisons (Holm 1979); p and "
+        "interval are of one alone. detects: the least difference that this design finds with a chance of 0.8."
+    )
+    return table(f"{name}-table", caption, head, rows)
+
+
+def _p(p: float) -> str:
+    return "&lt; .001" if p < 0.001 else f"{p:.3f}"
 
 
 def scores(grid: Grid, target: str) -> str:
@@ -92,11 +112,10 @@ def scores(grid: Grid, target: str) -> str:
     for layer in grid.layers:
         last = ", the last block: nothing can be learned here" if grid.is_last_block(layer) else ""
         rows += f'<tr class="layer"><th colspan="11" class="text" scope="rowgroup">layer {layer}{last}</th></tr>'
-        rows += "".join(_score_row(grid, target, method, layer) for method in (*BASELINES, *grid.methods))
-    over_seeds = f"{T_INTERVAL}, which may reach past 0 or 1"
-    kind = over_seeds if len(grid.seeds) > 1 else "95 % bootstrap interval over cities"
-    caption = f"Target {target}, other fact {other(target)}, test pairs. Behind disentangle, its {kind}. "
-    caption += f"{NOTHING}: not measured."
+        for method in (*BASELINES, *grid.methods):
+            rows += "".join(_score_row(grid, target, m, layer) for m in (method, *grid.controls.get(method, ())))
+    caption = f"Target {target}, other fact {other(target)}, test pairs. Behind disentangle, its "
+    caption += f"{interval_words(grid)}. {NOTHING}: not measured."
     return f"<h3>Target {target}</h3>" + table(f"scores-{target}", caption, head, rows)
 
 
@@ -109,12 +128,13 @@ def _score_row(grid: Grid, target: str, method: str, layer: int) -> str:
         cells += [*(_number(estimate.mean) for estimate in found), _interval(found[-1])]
     selected, of, l0 = (grid.mean(target, method, layer, key) for key in ("n_selected", "n_features", "l0"))
     cells += [NOTHING if selected is None else f"{selected:,.0f}/{of:,.0f}", _number(l0, 1)]
-    where = f'data-target="{target}" data-layer="{layer}" data-method="{method}"'
+    where = f'data-target="{target}" data-layer="{layer}" data-method="{text(method)}"'
     kind = ' class="beside"' if method in BASELINES else ""
-    row = f'<tr{kind} {where}><th scope="row">{method}</th>{_cells(cells)}</tr>'
+    row = f'<tr{kind} {where}><th scope="row">{text(method)}</th>{_cells(cells)}</tr>'
     spliced = [grid.reconstruction(target, method, layer, name) for name in SCORES]
     if all(spliced):
-        cells = [*2 * (*(_number(estimate.mean) for estimate in spliced), NOTHING), NOTHING, _number(l0, 1)]
+        own = (*(_number(estimate.mean) for estimate in spliced), _interval(spliced[-1]))
+        cells = [*own, *own, NOTHING, _number(l0, 1)]
         row += f'<tr class="beside" {where} data-reconstruction><th scope="row">&emsp;reconstruction</th>'
         row += f"{_cells(cells)}</tr>"
     return row
@@ -125,11 +145,12 @@ def quality_table(quality: dict | None) -> str:
         return "<p>Not measured.</p>"
     head = heads(("SAE", "layer", "prompts", "at", "input"), TEXT) + heads(name for name, _ in MEASURES.values())
     rows = ""
-    for row in sorted(quality["rows"], key=lambda r: (list(METHODS).index(r["method"]), r["layer"], r["raw_residual"])):
+    order = ordered(row["method"] for row in quality["rows"])
+    for row in sorted(quality["rows"], key=lambda r: (order.index(r["method"]), r["layer"], r["raw_residual"])):
         for place in ("city", "all"):
             words = (row["layer"], row["attribute"], place, "raw" if row["raw_residual"] else "centred")
             numbers = (_number(row[place].get(key), digits) for key, (_, digits) in MEASURES.items())
-            rows += f'<tr><th scope="row">{row["method"]}</th>'
+            rows += f'<tr><th scope="row">{text(row["method"])}</th>'
             rows += _cells(words, ' class="text"') + _cells(numbers) + "</tr>"
     caption = (
         "How well each SAE reconstructs, and the model's accuracy with the reconstruction in place of the vector; at: "

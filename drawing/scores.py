@@ -2,10 +2,11 @@
 
 import math
 
-from drawing.canvas import FAINT, STYLES, Drawing, Sheet, handle, name_ticks, plot, whole_axis
-from drawing.estimates import MASK_WORDS, Estimate, Grid, describe, interval_note
+from drawing.canvas import FAINT, Drawing, Sheet, handle, name_ticks, plot, style_of, whole_axis
+from drawing.captions import MASK_WORDS, describe, interval_note
 from featurizers.methods import BASELINES
 from imports import lines, np
+from results.estimates import Estimate, Grid
 
 
 def by_layer(grid: Grid, target: str, mask: str, published: dict | None = None) -> Drawing:
@@ -22,14 +23,14 @@ def by_layer(grid: Grid, target: str, mask: str, published: dict | None = None) 
     faint = {"alpha": 0.45, "lw": 1.1, "ls": (0, (4, 2)), "ms": 3, "mew": 0, "zorder": 1.5}
     for method, points in published["disentangle"][target].items() if published else ():
         plot(ax, method, list(map(int, points)), list(points.values()), "published", **faint)
-    shifts = dict(zip(grid.methods, _shifts(len(grid.methods), grid.layers), strict=True))
+    aside = dict(zip(grid.methods, shifts(len(grid.methods), grid.layers), strict=True))
     shown = {}
     for method in (*BASELINES, *grid.methods):
         estimates = {layer: grid.score(target, method, layer, mask, "disentangle") for layer in grid.layers}
         estimates = {layer: estimate for layer, estimate in estimates.items() if estimate}
         if estimates:
             shown[method] = estimates
-            _line(ax, method, estimates, shifts.get(method, 0.0))
+            _line(ax, method, estimates, aside.get(method, 0.0))
     _dress(ax, grid.layers)
     handles = [handle(method) for method in shown]
     if published:
@@ -55,7 +56,7 @@ def as_published(paper: dict, target: str) -> Drawing:
     scores = paper["disentangle"][target]
     layers = sorted({int(layer) for points in scores.values() for layer in points})
     _line(ax, "none", {layer: Estimate(baseline, 1) for layer in layers}, 0.0)
-    for shift, (method, points) in zip(_shifts(len(scores), layers), scores.items(), strict=True):
+    for shift, (method, points) in zip(shifts(len(scores), layers), scores.items(), strict=True):
         _line(ax, method, {int(layer): Estimate(value, 1) for layer, value in points.items()}, shift)
     _dress(ax, layers)
     sheet.key([handle(method) for method in ("none", *scores)])
@@ -74,14 +75,14 @@ def _best(method: str, estimates: dict[int, Estimate]) -> str:
 
 def _line(ax, method: str, estimates: dict[int, Estimate], shift: float) -> None:
     """Estimates by layer: markers, a line where layers follow each other, intervals."""
-    color = STYLES[method].color
+    color = style_of(method).color
     layers = np.arange(min(estimates), max(estimates) + 1)
     found = [estimates.get(int(layer), Estimate(math.nan, 0)) for layer in layers]
     mean, low, high = (np.array([getattr(e, part) for e in found], dtype=float) for part in ("mean", "low", "high"))
     x, there = layers + shift, ~np.isnan(mean)
     if not there.all():  # layers without an SAE lie between: a hairline leads the eye, no value is claimed
         ax.plot(x[there], mean[there], color=color, lw=0.8, ls=(0, (1, 2)), gid=f"bridge-{method}", zorder=2)
-    line = {"ls": STYLES[method].line, "lw": 1.7, "clip_on": False}
+    line = {"ls": style_of(method).line, "lw": 1.7, "clip_on": False}
     if method in BASELINES:
         plot(ax, method, x, mean, "line", 0.75, **{**line, "lw": 1.3, "mec": color, "mew": 1.0, "zorder": 2.5})
         return
@@ -97,7 +98,7 @@ def _line(ax, method: str, estimates: dict[int, Estimate], shift: float) -> None
         ax.vlines(x[whisker], *ends, color=color, lw=0.9, alpha=0.55, gid=f"whiskers-{method}")
 
 
-def _shifts(n: int, layers: list[int]) -> list[float]:
+def shifts(n: int, layers: list[int]) -> list[float]:
     """Points of one layer stand side by side, a few pixels apart, or equal ones would hide each other."""
     step = min(0.055, 0.0065 * (max(layers) - min(layers) + 1))
     return [(i - (n - 1) / 2) * step for i in range(n)]

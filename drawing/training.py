@@ -1,10 +1,12 @@
 """Training loss and accuracy by epoch, all methods at one layer."""
 
 import math
+from statistics import fmean
 
-from drawing.canvas import STYLES, Drawing, Sheet, handle, plot, whole_axis
-from drawing.estimates import T_INTERVAL, Estimate, Grid, describe, over_seeds
+from drawing.canvas import Drawing, Sheet, handle, plot, style_of, whole_axis
+from drawing.captions import describe
 from imports import np
+from results.estimates import Grid
 
 MEASURES = {
     "accuracy": "accuracy on training pairs",
@@ -21,7 +23,7 @@ def by_epoch(grid: Grid, layer: int, measure: str) -> Drawing:
     """Two panels, one per target; measure: 'accuracy' or 'loss'."""
     notes = "Means over an epoch's batches, in training: soft mask, at the temperature of each step."
     if len(grid.seeds) > 1:
-        notes += f" Bands: {T_INTERVAL}."
+        notes += " Bands: from the lowest to the highest of the seeds."
     title = f"Training {measure} by epoch, layer {layer}"
     n = len(grid.targets)
     size = {"panel_height": 2.9, "gap": (0.3, 0.5), "heads": True}
@@ -33,7 +35,7 @@ def by_epoch(grid: Grid, layer: int, measure: str) -> Drawing:
     }
     curves = {of: curve for of, curve in curves.items() if curve}
     epochs = sorted({epoch for curve in curves.values() for epoch in curve})
-    largest = max((e.mean for curve in curves.values() for e in curve.values()), default=1.0)
+    largest = max((max(values) for curve in curves.values() for values in curve.values()), default=1.0)
     for target, ax in zip(grid.targets, sheet.panels, strict=True):
         for method in grid.methods:
             if (target, method) in curves:
@@ -43,23 +45,23 @@ def by_epoch(grid: Grid, layer: int, measure: str) -> Drawing:
         ax.set_ylim(0, 1.02 if measure == "accuracy" else largest * 1.06 or 1)
     sheet.name_outer("epoch", MEASURES[measure])
     sheet.key([handle(method) for method in grid.methods if any(m == method for _, m in curves)])
-    ends = [f"{m} ({t}) {c[max(c)].mean:.2f}" for (t, m), c in curves.items()]
+    ends = [f"{m} ({t}) {fmean(c[max(c)]):.2f}" for (t, m), c in curves.items()]
     return sheet.drawing(f"Line chart: training {measure} by epoch at layer {layer}. At the end: {', '.join(ends)}.")
 
 
-def _curve(histories: list[list[dict]], measure: str) -> dict[int, Estimate]:
-    """Epoch -> mean over seeds; what is not finite (a training that diverged) is left out."""
+def _curve(histories: list[list[dict]], measure: str) -> dict[int, list[float]]:
+    """Epoch -> the seeds' values; what is not finite (a training that diverged) is left out."""
     values: dict[int, list[float]] = {}
     for history in histories:
         for entry in history:
             if math.isfinite(entry[measure]):
                 values.setdefault(entry["epoch"], []).append(entry[measure])
-    return {epoch: over_seeds(found) for epoch, found in sorted(values.items())}
+    return dict(sorted(values.items()))
 
 
-def _draw(ax, method: str, curve: dict[int, Estimate]) -> None:
-    style, estimates = STYLES[method], list(curve.values())
-    plot(ax, method, list(curve), [e.mean for e in estimates], "line", 0.85, ls=style.line, lw=1.5, mew=0.5)
-    if any(e.n > 1 for e in estimates):
-        low, high = (np.array([getattr(e, end) for e in estimates], dtype=float) for end in ("low", "high"))
+def _draw(ax, method: str, curve: dict[int, list[float]]) -> None:
+    style, means = style_of(method), [fmean(values) for values in curve.values()]
+    plot(ax, method, list(curve), means, "line", 0.85, ls=style.line, lw=1.5, mew=0.5)
+    if any(len(values) > 1 for values in curve.values()):
+        low, high = (np.array([end(values) for values in curve.values()]) for end in (min, max))
         ax.fill_between(list(curve), low, high, color=style.color, alpha=0.16, lw=0)

@@ -47,6 +47,10 @@ class Featurizer(torch.nn.Module):
         """Bind to a table of vectors [R, d_model]; the result patches rows of it."""
         raise NotImplementedError
 
+    def saved(self) -> dict[str, torch.Tensor]:
+        """Tensors that a result keeps beside theta, on which the features depend."""
+        return {}
+
     def l0(self, x_RD: torch.Tensor) -> float | None:
         """Mean number of latents that fire on a vector; None where features are not sparse."""
         return None

@@ -6,6 +6,13 @@ from featurizers.rotation import NormBound, SkewExp, keep_skew
 from imports import torch
 
 
+def random_rotation(d_model: int, seed: int) -> torch.Tensor:
+    """[d_model, d_model] float32, orthogonal, drawn evenly by the seed."""
+    start = torch.empty(d_model, d_model, dtype=torch.float64)
+    torch.nn.init.orthogonal_(start, generator=torch.Generator().manual_seed(seed))
+    return start.float()
+
+
 class Das(Featurizer):
     """Distributed alignment search: features are x @ R with R orthogonal and trained.
 
@@ -20,10 +27,7 @@ class Das(Featurizer):
 
     def __init__(self, d_model: int, seed: int, device: str = "cpu"):
         super().__init__(d_model)
-        generator = torch.Generator().manual_seed(seed)
-        start = torch.empty(d_model, d_model, dtype=torch.float64)
-        torch.nn.init.orthogonal_(start, generator=generator)
-        self.register_buffer("start", start.float().to(device))  # R0
+        self.register_buffer("start", random_rotation(d_model, seed).to(device))  # R0
         self.A = torch.nn.Parameter(torch.zeros(d_model, d_model, device=device))
         self.norm_bound = NormBound(device)
 

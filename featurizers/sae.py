@@ -13,21 +13,23 @@ class Sae(Featurizer):
 
     The decoded vector replaces x_base, reconstruction error and all, as in the
     original experiment; with error_term the error of x_base is added back.
+    order: [n_latents] int64, the row of the decoder that each latent writes, if not its own.
     """
 
-    def __init__(self, sae: SparseAutoencoder, error_term: bool = False):
+    def __init__(self, sae: SparseAutoencoder, error_term: bool = False, order: torch.Tensor | None = None):
         super().__init__(sae.n_latents)
         self.sae = sae
+        self.W_dec = sae.W_dec if order is None else sae.W_dec[order.to(sae.W_dec.device)]
         self.error_term = error_term
 
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, tuple]:
         latents, context = self.sae.encode(x)
-        error = x - self.sae.decode(latents, context) if self.error_term else None
+        error = x - self.sae.finish(latents @ self.W_dec, context) if self.error_term else None
         return latents, (context, error)
 
     def decode(self, features: torch.Tensor, context: tuple) -> torch.Tensor:
         context, error = context
-        x_hat = self.sae.decode(features, context)
+        x_hat = self.sae.finish(features @ self.W_dec, context)
         return x_hat if error is None else x_hat + error
 
     def l0(self, x_RD: torch.Tensor) -> float:
@@ -44,7 +46,7 @@ class Sae(Featurizer):
         with torch.no_grad():
             alive, latents_RF = self._alive_latents(x_RD)
             _, context = self.sae.prepare(x_RD)
-            matrix = form_for("fp32", x_RD.device.type)(self.sae.W_dec[alive].contiguous())
+            matrix = form_for("fp32", x_RD.device.type)(self.W_dec[alive].contiguous())
             decode = Product(matrix, self.sae.b_dec.clone())
             errors = x_RD - context.restore(decode(latents_RF)) if self.error_term else None
 

@@ -6,35 +6,27 @@ every SAE file, and what is already in the output folder.
 
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from common.errors import UserError
 from common.files import write_json
 from common.progress import bar
 from data.names import PARTS
-from data.pairs import PairBatch, batch_of, make_pairs, named, pairs_digest
+from data.pairs import batch_of, make_pairs, named
 from featurizers.methods import method_named
 from grid import wandb_log
 from grid.devices import device_name
-from grid.inputs import read_inputs
+from grid.inputs import read_inputs, set_up
 from grid.layers import saes_of
 from grid.settings import Settings
-from grid.store import Run, Store, difference, provenance
-from grid.trainer import Order, Progress, Trainer
+from grid.trainer import GridSpec, Pairs, Progress, Trainer
 from grid.workers import train_in_processes
+from results.provenance import difference, provenance
+from results.reading import NamedPairs, digest_of
+from results.run import Run
+from results.store import Store
 
 TRAINING = ("epochs", "batch_size", "lr", "temperature", "precision")
-RESULT_FORMAT = 2  # of the result files; a result of another format is another configuration
-
-
-@dataclass
-class Pairs:
-    """The pairs of one target and seed."""
-
-    names: dict[str, list]
-    parts: dict[str, PairBatch]
-    digest: str
-    file: Path
+RESULT_FORMAT = 3  # of the result files; a result of another format is another configuration
 
 
 @dataclass
@@ -49,6 +41,7 @@ class Experiment:
     def execute(self) -> None:
         s = self.settings
         self.wandb_mode = wandb_log.mode() if s.wandb else None  # what is wrong with it is told before all else
+        set_up(s, saes_of(self.runs))
         self.inputs = read_inputs(s, saes_of(self.runs))
         self.subject, self.prompts = self.inputs.subject, self.inputs.prompts
         for target in s.targets:
@@ -64,6 +57,11 @@ class Experiment:
             write_json(pairs.file, pairs.names)
         done = len(self.runs) - len(todo)
         print(f"{len(self.runs)} runs: {done} done before, {len(todo)} to do", file=sys.stderr)
+        fresh = set(todo)
+        if self.wandb_mode:  # what was done before without --wandb is logged too
+            for run in self.runs:
+                if run not in fresh:
+                    wandb_log.log(run, self.store.read(run), s.output, self.wandb_mode)
         if todo:
             self._train_all(todo)
 
@@ -75,7 +73,7 @@ class Experiment:
         parts = {part: batch_of(pairs[part], self.prompts, target) for part in PARTS}
         names = named(pairs, self.prompts)
         file = self.store.pairs_path(target, s.mode, s.split, seed)
-        return Pairs(names, parts, pairs_digest(names), file)
+        return Pairs(names, parts, NamedPairs.of(names), digest_of(names), file)
 
     def _require_no_orphans(self, target: str, pairs: Pairs, todo: set[Run]) -> None:
         """Other results that need the pair file as it is are an error, with --force a warning."""
@@ -133,25 +131,25 @@ class Experiment:
 
     def _train_all(self, todo: list[Run]) -> None:
         s = self.settings
-        order = Order(
+        spec = GridSpec(
             settings=s,
             inputs=self.inputs,
             store=self.store,
-            pairs={key: (pairs.parts, pairs.file.name) for key, pairs in self.pairs.items()},
+            pairs=self.pairs,
             configs={run: self.config(run) for run in todo},
             provenance=provenance(device_name(s.device)),
             wandb_mode=self.wandb_mode,
         )
         with bar(
-            total=order.steps(todo),
+            total=spec.steps(todo),
             bar_format="{desc} {percentage:3.0f}% [{elapsed}<{remaining}{postfix}]",  # fits 80 columns
             smoothing=0.02,
             leave=True,
         ) as steps:
             progress = Progress(steps)
             if s.workers > 1:
-                train_in_processes(order, s.workers, progress)
+                train_in_processes(spec, s.workers, progress)
                 return
-            trainer = Trainer(order)
-            for layer in order.layers():
+            trainer = Trainer(spec)
+            for layer in spec.layers():
                 trainer.do_layer(layer, progress)

@@ -17,7 +17,7 @@ from models import Subject, load_subject
 from saes.autoencoder import SparseAutoencoder
 from saes.loading import family_named, is_mirror, load_sae
 from saes.names import is_own
-from saes.places import locate, release_named
+from saes.releases import locate, release_named
 from saes.source import find
 from toy import world as toy
 
@@ -57,13 +57,18 @@ class Inputs:
             self.load_sae(release, layer)
 
 
-def set_up(settings: InputSettings) -> None:
-    """Before the model is read: threads, and the toy world if that is asked for.  Raises UserError."""
+def set_up(settings: InputSettings, needed: list[tuple[str, int]] = ()) -> None:
+    """Before the model is read: threads, and the toy world if that is asked for.
+
+    needed: SAEs, by release and layer.  Raises UserError, before the toy world is built, for files that are not its.
+    """
     if settings.threads:
         torch.set_num_threads(settings.threads)
     if settings.model == "toy":
         if settings.cities.parent != settings.place.folder:
-            read_cities(settings.cities)  # an error in it is told before the toy world is built
+            read_cities(settings.cities)
+        if settings.saes.parent != settings.place.folder:
+            _locate_saes(settings, needed, toy.Recipe().n_layers)
         toy.ensure(settings.place.folder)
 
 
@@ -75,6 +80,7 @@ def read_inputs(settings: InputSettings, needed: list[tuple[str, int]]) -> Input
     cities = read_cities(settings.cities)
     subject = load_subject(settings.place.path, settings.device, settings.dtype, settings.spread)
     paths = _locate_saes(settings, needed, subject.n_layers)
+    _say_what_to_know(paths, settings)
     layers = sorted({*asked_layers(settings, subject.n_layers), *(layer for _, layer in needed)})
     cache, known = _known_prompts(settings, subject, cities, layers)
     prompts = cache.prompts
@@ -101,13 +107,18 @@ def _locate_saes(settings: InputSettings, needed: list[tuple[str, int]], n_layer
                 f"there is no {release} SAE of layer {layer} at {path}; ./setup.sh {release_named(release).family} "
                 f"downloads GPT-2 small's, --saes names another folder, and --methods {rest} leaves SAEs out"
             )
-        if is_mirror(release_named(release).family, path):
-            note = f"note: {release} layer {layer} is read from its mirror, {path}, not from Apollo's own run"
-            print(note, file=sys.stderr)
         found[release, layer] = path
-        for line in find(release).remarks() if is_own(release) else ():
-            print(f"note: {line}", file=sys.stderr)
     return found
+
+
+def _say_what_to_know(paths: dict[tuple[str, int], Path], settings: InputSettings) -> None:
+    """Notes on SAEs that are read from a mirror, or whose settings leave something open."""
+    for (release, layer), path in paths.items():
+        notes = find(release).remarks(settings.model) if is_own(release) else []
+        if is_mirror(release_named(release).family, path):
+            notes = [f"{release} layer {layer} is read from its mirror, {path}, not from Apollo's own run", *notes]
+        for note in notes:
+            print(f"note: {note}", file=sys.stderr)
 
 
 def _known_prompts(

@@ -12,9 +12,8 @@ from decoder.loading import load_config
 from featurizers.methods import method_named
 from grid.profiles import DEFAULT_MODEL
 from grid.settings import InputSettings
-from saes.model_names import can_be_same
-from saes.names import is_own
-from saes.places import locate, release_named
+from saes.names import can_be_same, is_own
+from saes.releases import locate, release_named
 from saes.source import find
 from toy import world as toy
 

@@ -4,8 +4,9 @@ from common.errors import UserError
 from common.text import shortened
 from grid.layers import ModelInfo, methods_at, saes_of
 from grid.settings import Settings
-from grid.store import Run, Store
-from saes.places import locate
+from results.run import Run
+from results.store import Store
+from saes.releases import locate
 
 
 def plan(settings: Settings, info: ModelInfo) -> list[Run]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from common.errors import UserError
 from common.paths import HOME
-from data.names import ATTRIBUTES, MODES, PROMPT_STYLES, SPLITS, default_split
-from featurizers.methods import METHODS
+from data.names import ATTRIBUTES, MODES, PROMPT_STYLES, SPLITS, UNITS, default_split
+from featurizers.methods import METHODS, controls_of, is_method, method_named, ordered
 from grid.profiles import DEFAULT_MODEL, PROFILES, Place, place_of
 from masks.names import ENGINE_NAMES, PRECISIONS
 from saes.names import is_own, normalised
@@ -45,6 +45,9 @@ class Settings(InputSettings):
 
     targets: list[str]
     seeds: list[int]
+    controls: bool
+    cluster: str  # the unit of intervals: pairs that share one are not independent
+    against: str  # the method that others are compared with
     mode: str
     split: str
     epochs: int
@@ -57,6 +60,7 @@ class Settings(InputSettings):
     precision: str
     joint: int | None  # None until the device is chosen
     workers: int
+    plan: bool
     wandb: bool
 
 
@@ -136,10 +140,12 @@ class Options:
         return args
 
     def chosen_methods(self, given: list[str]) -> list[str]:
-        """The known ones in their order, then users' own SAEs (sae:FOLDER) as given."""
+        """The known ones in their order, then users' own SAEs (sae:FOLDER) as given; controls behind their methods."""
         own = dict.fromkeys(normalised(name) for name in given if is_own(name))
-        others = [name for name in given if not is_own(name)]
-        return [*_chosen("method", others, self.methods, everything="all"), *own]
+        controls = {name for name in given if not is_own(name) and is_method(name) and method_named(name).control}
+        others = [name for name in given if not is_own(name) and name not in controls]
+        known = _chosen("method", others, self.methods, everything="all") if others else []
+        return ordered([*known, *controls]) + list(own)
 
 
 def parser(description: str) -> Options:
@@ -158,6 +164,9 @@ def parser(description: str) -> Options:
     add("--temperature", "of the mask, linear over all steps", type=float, nargs=2, metavar=("START", "END"))
     add("--max-pairs", "at most so many pairs of a kind in a part", type=int, metavar="N")
     flag = options.how.add_argument
+    flag("--controls", action="store_true", help="add to each method what its score would be by chance")
+    flag("--cluster", choices=UNITS, default="country", help="what intervals take to be independent (%(default)s)")
+    flag("--against", default="neuron", metavar="METHOD", help="compare the others with this one (%(default)s)")
     flag("--raw-residual", action="store_true", help="feed SAEs as the original did: no centring")
     flag("--error-term", action="store_true", help="add an SAE's reconstruction error back")
     flag = options.running.add_argument
@@ -165,16 +174,26 @@ def parser(description: str) -> Options:
     flag("--precision", choices=PRECISIONS, default="fp32", help="of the model's products while training (fp32)")
     flag("--joint", type=int, metavar="N", help="runs of a layer that train in one pass (12; GPT-2 on a CPU: 4)")
     flag("--workers", type=int, default=1, metavar="N", help="processes that share the layers (1)")
+    flag("--plan", action="store_true", help="print how large a difference this grid could show, and stop")
     flag("--wandb", action="store_true", help="log to Weights & Biases too (offline without an account)")
     return options
 
 
 def read_settings(argv: list[str] | None = None, description: str = "") -> Settings:
     """Raises UserError for whatever can be seen to be wrong without loading a model."""
-    args = parser(description).read(argv)
+    options = parser(description)
+    args = options.read(argv)
     args["split"] = args["split"] or default_split(args["mode"])
     args["targets"] = _chosen("target", args["targets"], list(ATTRIBUTES))
     args["seeds"] = _numbers("seed", args["seeds"])
+    args["against"] = _one_method(options, args["against"])
+    if args["controls"]:
+        every = [control for name in args["methods"] for control in controls_of(name)]
+        args["methods"] = ordered([*args["methods"], *every])
+    for name in args["methods"]:
+        method = method_named(name)
+        if method.control == "features" and method.of not in args["methods"]:
+            raise UserError(f"{name} takes as many features as {method.of} selects; add {method.of} to --methods")
     if not 0 < args["lr"] < float("inf"):
         raise UserError(f"--lr is {args['lr']}; it must be a positive number, such as 0.001")
     if not all(0 < t < float("inf") for t in args["temperature"]):
@@ -182,6 +201,13 @@ def read_settings(argv: list[str] | None = None, description: str = "") -> Setti
     if args["precision"] != "fp32":
         _require_precision(args["precision"], args["mode"], args["engine"])
     return Settings(**args)
+
+
+def _one_method(options: Options, name: str) -> str:
+    found = options.chosen_methods([name])
+    if len(found) != 1:
+        raise UserError(f"--against is {name!r}; name one method, such as neuron")
+    return found[0]
 
 
 def _require_precision(precision: str, mode: str, engine: str) -> None:

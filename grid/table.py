@@ -1,104 +1,135 @@
 """The table of results, as text of 80 columns."""
 
 from common.text import shortened
-from data.names import ATTRIBUTES
 from featurizers.methods import BASELINES
 from masks.names import SCORES
+from results.estimates import RECONSTRUCTION, Comparison, Estimate, Grid
 
 WIDTH = 79
 HEAD = (
     "                       hard mask                    soft mask\n"
-    "method            cause isol.  dis. [95 % cities]  cause isol.  dis.   selected"
+    "method            cause isol.  dis. [95 %       ]  cause isol.  dis.   selected"
 )
+HEAD_OF_COMPARISONS = " L method             diff. [95 %         ]      p   Holm  says        detects"
 
 
-def table(results: list[dict], order: list[str]) -> str:
-    """All results as text of at most 80 columns: per target and layer, the baselines first.
+def table(grid: Grid, mask: str, against: str) -> str:
+    """All results as text of at most 80 columns: per target and layer, the baselines first; then the differences.
 
-    order: methods in the order of rows.  Scores are of the test pairs, means over
-    seeds; the interval is the mean of the seeds' intervals.
+    Scores are of the test pairs, means over seeds.
+    mask, against: of the differences: with which mask, from which method.
     """
+    names = _labels(grid.methods, 17)
     lines = []
-    names = _labels(order, 17)
-    for target in _targets(results):
-        of_target = [r for r in results if r["target"] == target]
+    for target in grid.targets:
+        of_target = [r for r in grid.results if r["target"] == target]
         n_seeds = len({r["seed"] for r in of_target})
         mode = ", ".join(sorted({f"mode {r['mode']}, split by {r['split']}" for r in of_target}))
         model = shortened(of_target[0]["model"], 26)
         lines += ["", f"{target}: {model}, {mode}, {n_seeds} seed{'s' * (n_seeds > 1)}", HEAD]
-        for layer in sorted({r["layer"] for r in of_target}):
-            here = [r for r in of_target if r["layer"] == layer]
-            note = ", the last block: nothing can be learned here" if here[0]["last_block"] else ""
+        for layer in grid.layers:
+            note = ", the last block: nothing can be learned here" if grid.is_last_block(layer) else ""
             lines.append(f"-- layer {layer}{note} ".ljust(WIDTH, "-"))
-            for method in (*BASELINES, *(name for name in order if name not in BASELINES)):
-                lines += _rows(names.get(method, method), method, here)
+            for method in (*BASELINES, *grid.methods):
+                lines += _rows(names.get(method, method), grid, target, method, layer)
+                for control in grid.controls.get(method, []):
+                    lines += _rows("  " + control.rpartition(":")[2], grid, target, control, layer)
+    lines += ["", f"[95 %]: of disentangle, {grid.meaning} (--cluster)", *_warnings(grid)]
+    for found in (grid.compare(against, mask), grid.compare_controls(mask)):
+        lines += _comparisons(found, mask, names)
     return "\n".join(lines)
 
 
-def _rows(name: str, method: str, here: list[dict]) -> list[str]:
-    """A method's row, and that of its SAE's reconstruction; none if it was not run.  here: results of one layer."""
-    found = [r for r in here if r["method"] == method]
-    tests = _tests(method, here)
-    count = f"{_mean([r['n_selected'] for r in found]):.0f}/{found[0]['n_features']}" if found else ""
-    rows = [_row(name, tests, count)] if tests else []
-    if found and method not in BASELINES and found[0]["baselines"]["reconstruction"]:
-        spliced = [dict.fromkeys(("hard", "soft"), r["baselines"]["reconstruction"]) for r in found]
-        rows.append(_row("  reconstruction", spliced, f"l0 {_mean([r['l0'] for r in found]):.1f}"))
+def _rows(name: str, grid: Grid, target: str, method: str, layer: int) -> list[str]:
+    """A method's row, and that of its SAE's reconstruction; none if it was not run."""
+    found = {mask: [grid.score(target, method, layer, mask, key) for key in SCORES] for mask in ("hard", "soft")}
+    if None in found["hard"]:
+        return []
+    selected, of, l0 = (grid.mean(target, method, layer, key) for key in ("n_selected", "n_features", "l0"))
+    rows = [_row(name, found["hard"], found["soft"], "" if of is None else f"{selected:.0f}/{of:.0f}")]
+    spliced = [grid.score(target, method, layer, RECONSTRUCTION, key) for key in SCORES]
+    if None not in spliced:
+        rows.append(_row("  reconstruction", spliced, spliced, f"l0 {l0:.1f}"))
     return rows
 
 
-def _tests(method: str, here: list[dict]) -> list[dict]:
-    """Test scores by mask; baselines stand beside every score, asked for or not."""
-    own = [r["test"] for r in here if r["method"] == method]
-    if own or method not in BASELINES:
-        return own
-    return [dict.fromkeys(("hard", "soft"), r["baselines"][method]) for r in here]
+def _row(name: str, hard: list[Estimate], soft: list[Estimate], last: str) -> str:
+    scores = [" ".join(f"{estimate.mean:5.3f}" for estimate in found) for found in (hard, soft)]
+    interval = f"[{hard[-1].low:.3f} {hard[-1].high:.3f}]"
+    return f"{name:<17} {scores[0]} {interval:<13}  {scores[1]} {last:>11}".rstrip()
 
 
-def _row(name: str, tests: list[dict], last: str) -> str:
-    def three(mask: str) -> str:
-        return " ".join(f"{_mean([test[mask][key] for test in tests]):5.3f}" for key in SCORES)
-
-    interval = ""
-    if all("interval95" in test["hard"] for test in tests):
-        low, high = (_mean([test["hard"]["interval95"]["disentangle"][i] for test in tests]) for i in (0, 1))
-        interval = f"[{low:.3f} {high:.3f}]"
-    return f"{name:<17} {three('hard')} {interval:<13}  {three('soft')} {last:>11}".rstrip()
+def _warnings(grid: Grid) -> list[str]:
+    return [f"warning: {line}" for line in grid.warnings]
 
 
-def summary(results: list[dict], order: list[str]) -> str:
-    """Disentangle with the hard mask, methods down and layers across: the table at a glance."""
+def _comparisons(found: list[Comparison], mask: str, names: dict[str, str]) -> list[str]:
+    """Differences of methods, target by target: from one method, or from their controls."""
     lines = []
-    layers = sorted({r["layer"] for r in results})
-    for target in _targets(results):
-        lines += ["", f"{target}: disentangle, hard mask, test pairs, by layer"]
-        for start in range(0, len(layers), 12):  # so many fit in a line
-            lines += _summary_rows(results, order, target, layers[start : start + 12])
-    return "\n".join(lines)
-
-
-def _summary_rows(results: list[dict], order: list[str], target: str, layers: list[int]) -> list[str]:
-    lines = [f"{'layer':<14}" + "".join(f"{layer:>5}" for layer in layers)]
-    names = _labels(order, 14)
-    here = {layer: [r for r in results if (r["target"], r["layer"]) == (target, layer)] for layer in layers}
-    for method in order:
-        scores = [[test["hard"]["disentangle"] for test in _tests(method, here[layer])] for layer in layers]
-        if any(scores):
-            cells = (f"{_mean(found):5.2f}" if found else "    -" for found in scores)
-            lines.append(f"{names[method]:<14}" + "".join(cells))
+    of_controls = any(c.against.startswith(f"{c.method}:") for c in found)
+    for target in dict.fromkeys(comparison.target for comparison in found):
+        other = "its controls" if of_controls else names.get(found[0].against, found[0].against)
+        lines += ["", f"{target}: disentangle minus that of {other}, {mask} mask, same pairs", HEAD_OF_COMPARISONS]
+        last = None
+        for c in (c for c in found if c.target == target):
+            name = names[c.method]
+            if of_controls:  # the method's name once, then its controls
+                if (c.layer, c.method) != last:
+                    lines.append(f"{c.layer:>2} {name}")
+                last, name = (c.layer, c.method), f"  - {c.against.rpartition(':')[2]}"
+            interval = f"[{c.low:+.3f} {c.high:+.3f}]"
+            lines.append(
+                f"{c.layer:>2} {name:<17} {c.difference:+.3f} {interval} {_p(c.p)} {_p(c.p_holm)}  "
+                f"{c.verdict:<11} {c.detectable:6.3f}"
+            )
+    if found:
+        lines += [
+            "",
+            f"says: by p corrected for these {len(found)} comparisons (Holm); p is of one alone.",
+            "detects: the least difference that this design finds with a chance of .8.",
+        ]
     return lines
 
 
-def _labels(names: list[str], width: int) -> dict[str, str]:
+def _p(p: float) -> str:
+    return " <.001" if p < 0.001 else f"{p:6.3f}"
+
+
+def summary(grid: Grid) -> str:
+    """Disentangle with the hard mask, methods down and layers across: the table at a glance."""
+    lines = []
+    for target in grid.targets:
+        lines += ["", f"{target}: disentangle, hard mask, test pairs, by layer"]
+        for start in range(0, len(grid.layers), 12):  # so many fit in a line
+            lines += _summary_rows(grid, target, grid.layers[start : start + 12])
+        lines += _choices(grid, target)
+    return "\n".join(lines)
+
+
+def _choices(grid: Grid, target: str) -> list[str]:
+    """The layer that each method would be reported at, if one had to be chosen: by validation, not by test pairs."""
+    lines = []
+    for method, name in _labels(grid.methods, 14).items():
+        choice = grid.choice(target, method, "hard")
+        if choice and choice.n_layers > 1:
+            test = f"{choice.test.mean:.3f} [{choice.test.low:.3f} {choice.test.high:.3f}]"
+            lines.append(f"  {name:<14} layer {choice.layer:>2}, of {choice.n_layers:<3} test {test}")
+    title = f"{target}: the layer that is best on validation, and its score on test pairs"
+    return ["", title, *lines] if lines else []
+
+
+def _summary_rows(grid: Grid, target: str, layers: list[int]) -> list[str]:
+    lines = [f"{'layer':<14}" + "".join(f"{layer:>5}" for layer in layers)]
+    methods = (*BASELINES, *grid.methods)
+    for method, name in _labels(methods, 14).items():
+        found = [grid.score(target, method, layer, "hard", "disentangle") for layer in layers]
+        if any(found):
+            lines.append(f"{name:<14}" + "".join(f"{e.mean:5.2f}" if e else "    -" for e in found))
+    return lines
+
+
+def _labels(names, width: int) -> dict[str, str]:
     """Methods' names for a column; where two long ones end alike, with their numbers in this order."""
     short = {name: shortened(name, width) for name in names}
     alike = [name for name in names if list(short.values()).count(short[name]) > 1]
     return short | {name: f"{shortened(name, width - 3)} #{i}" for i, name in enumerate(alike, 1)}
-
-
-def _targets(results: list[dict]) -> list[str]:
-    return sorted({r["target"] for r in results}, key=ATTRIBUTES.index)
-
-
-def _mean(values: list) -> float:
-    return sum(values) / len(values)

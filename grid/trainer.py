@@ -3,33 +3,53 @@
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from common.progress import describe
 from common.text import shortened
 from data.names import PARTS
 from data.pairs import PairBatch
-from featurizers.das import Das
+from featurizers.base import Featurizer
+from featurizers.controls import random_features, shuffled_labels
 from featurizers.methods import BASELINES, Ingredients, method_named
 from grid import wandb_log
 from grid.inputs import Inputs
 from grid.profiles import notice_of
 from grid.settings import Settings
-from grid.store import Run, Store
+from imports import torch
 from masks.engines import ENGINES, FastEngine, NnsightEngine
-from masks.names import SCORES
-from masks.scores import evaluate
-from masks.training import MaskRun, Schedule, Trained, train, untrained
+from masks.names import MASKS, SCORES
+from masks.scores import outcomes, score
+from masks.training import MaskRun, Schedule, Trained, fixed_theta, train, untrained
+from results.estimates import seed_intervals
+from results.reading import NamedPairs
+from results.run import Run
+from results.store import Store
 
 
 @dataclass
-class Order:
+class Pairs:
+    """The pairs of one target and seed.
+
+    names: as their file has them; parts: the same as rows of prompts; test: the test pairs, for intervals.
+    """
+
+    names: dict[str, list]
+    parts: dict[str, PairBatch]
+    test: NamedPairs
+    digest: str
+    file: Path
+
+
+@dataclass
+class GridSpec:
     """What is to be trained, and everything that it needs; a process of its own can be sent it."""
 
     settings: Settings
     inputs: Inputs
     store: Store
-    pairs: dict[tuple[str, int], tuple[dict[str, PairBatch], str]]  # by target and seed: the parts, the file's name
-    configs: dict[Run, dict]  # of the runs to do, in their order
+    pairs: dict[tuple[str, int], Pairs]  # by target and seed
+    configs: dict[Run, dict]  # of the runs to do, in this sequence
     provenance: dict
     wandb_mode: str | None
 
@@ -46,11 +66,13 @@ class Order:
 
     def is_trained(self, run: Run) -> bool:
         """At the last block nothing can be learned: the gradient is exactly 0."""
-        return method_named(run.method).fixed_mask is None and run.layer < self.inputs.subject.n_layers - 1
+        method = method_named(run.method)
+        has_own_mask = method.fixed_mask is None and method.control != "features"
+        return has_own_mask and run.layer < self.inputs.subject.n_layers - 1
 
     def steps(self, runs: Iterable[Run]) -> int:
         """Of Adam, over all these runs."""
-        sizes = (len(self.pairs[run.target, run.seed][0]["train"]) for run in runs if self.is_trained(run))
+        sizes = (len(self.pairs[run.target, run.seed].parts["train"]) for run in runs if self.is_trained(run))
         return sum(self.settings.epochs * self.schedule.steps_per_epoch(size) for size in sizes)
 
 
@@ -82,117 +104,164 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Ready:
+class LayerMethod:
     """A method at one layer, ready to train.  On the fast engine it keeps of an SAE what its run needs, no more."""
 
     engine: FastEngine | NnsightEngine
     n_features: int
     l0: float | None
     sae: dict | None  # what results say of the SAE
-    rotation: Das | None = None  # what is trained beside theta
+    featurizer: Featurizer | None = None  # where it has tensors of its own, trained beside theta or not
+
+    @property
+    def trained_featurizer(self) -> Featurizer | None:
+        return self.featurizer if self.featurizer is not None and self.featurizer.is_trained else None
 
 
 class Trainer:
-    """Does the runs of an order, layer by layer."""
+    """Does the runs of a grid, layer by layer."""
 
-    def __init__(self, order: Order, progress: bool = True):
-        self.order = order
-        self.settings = order.settings
-        self.subject = order.inputs.subject
-        self.cache = order.inputs.activations(order.layers(), progress)
+    def __init__(self, spec: GridSpec, progress: bool = True):
+        self.spec = spec
+        self.settings = spec.settings
+        self.subject = spec.inputs.subject
+        self.cache = spec.inputs.activations(spec.layers(), progress)
 
     def do_layer(self, layer: int, progress: Progress) -> None:
         """Train, test and save the runs of a layer; so many at a time as --joint says."""
-        self.ready: dict[str, Ready] = {}  # what has no parameters serves all targets and seeds
-        self.baselines: dict[tuple, dict] = {}
-        runs = self.order.of_layer(layer)
+        self.prepared: dict[tuple, LayerMethod] = {}  # what depends neither on target nor on seed serves all of them
+        self.baselines: dict[tuple, torch.Tensor] = {}
+        runs = self.spec.of_layer(layer)
+        trained = [run for run in runs if self.spec.is_trained(run)]
+        follow = [run for run in runs if method_named(run.method).control == "features"]  # from others' masks
         for run in runs:
-            if not self.order.is_trained(run):
-                progress.begin(f"{run.target} {shortened(run.method, 17)} L{layer}")
-                self._finish(run, self._ready(run), None)
-        trained = [run for run in runs if self.order.is_trained(run)]
+            if run not in trained and run not in follow:
+                self._test(run, progress)
         for start in range(0, len(trained), self.settings.joint):
             group = trained[start : start + self.settings.joint]
             others = f" and {len(group) - 1} more" if len(group) > 1 else ""
             progress.begin(f"{group[0].target} {shortened(group[0].method, 17)}{others} L{layer}")
             self._train(group, progress)
+        for run in follow:
+            self._test(run, progress)
+
+    def _test(self, run: Run, progress: Progress) -> None:
+        """Test and save a run without training."""
+        progress.begin(f"{run.target} {shortened(run.method, 17)} L{run.layer}")
+        self._finish(run, self._prepared(run), None)
 
     def _train(self, group: list[Run], progress: Progress) -> None:
-        ready = [self._ready(run) for run in group]
+        prepared = [self._prepared(run) for run in group]
         jobs = [
-            MaskRun(its.engine, its.rotation, self._parts(run)["train"], run.seed)
-            for run, its in zip(group, ready, strict=True)
+            MaskRun(its.engine, its.trained_featurizer, self._training_pairs(run), run.seed)
+            for run, its in zip(group, prepared, strict=True)
         ]
-        trained = train(jobs, self.order.schedule, self.settings.device, progress.step)
-        for run, its, mask in zip(group, ready, trained, strict=True):
+        trained = train(jobs, self.spec.schedule, self.settings.device, progress.step)
+        for run, its, mask in zip(group, prepared, trained, strict=True):
             self._finish(run, its, mask)
 
-    def _parts(self, run: Run) -> dict[str, PairBatch]:
-        return self.order.pairs[run.target, run.seed][0]
+    def _pairs(self, run: Run) -> Pairs:
+        return self.spec.pairs[run.target, run.seed]
 
-    def _finish(self, run: Run, ready: Ready, trained: Trained | None) -> None:
+    def _training_pairs(self, run: Run) -> PairBatch:
+        pairs = self._pairs(run).parts["train"]
+        return shuffled_labels(pairs, run.seed) if method_named(run.method).control == "shuffled" else pairs
+
+    def _untrained(self, run: Run, engine) -> Trained:
+        """The mask of a run that is not trained: fixed, theta's start, or as many random features as another's."""
+        method = method_named(run.method)
+        if method.control != "features":
+            return untrained(engine, method.fixed_mask, self.settings.device)
+        n_selected = self.spec.store.read(replace(run, method=method.of))["n_selected"]
+        is_selected = random_features(engine.n_active, n_selected, run.seed).to(self.settings.device)
+        return Trained(fixed_theta(is_selected))
+
+    def _finish(self, run: Run, prepared: LayerMethod, trained: Trained | None) -> None:
         """Test a run's mask and save the result."""
-        s, method, engine = self.settings, method_named(run.method), ready.engine
+        s, method, engine = self.settings, method_named(run.method), prepared.engine
         began = time.perf_counter()
         if trained is None:
-            trained = untrained(engine, method.fixed_mask, s.device)
-        parts = self._parts(run)
-        scores = {
-            part: evaluate(engine, trained.theta, parts[part], s.temperature[1], intervals=part == "test")
-            for part in PARTS
-        }
+            trained = self._untrained(run, engine)
+        pairs = self._pairs(run)
+        scores = {}
+        for part in PARTS:
+            hits = outcomes(engine, trained.theta, pairs.parts[part], s.temperature[1])
+            scores[part] = {mask: score(hits[mask], pairs.parts[part].is_cause) for mask in hits}
+        for mask in MASKS:
+            scores["test"][mask]["interval95"] = seed_intervals(hits[mask].numpy(), pairs.test, s.cluster)
+        hits |= {name: self._baseline(run, name, 1.0 if name == "full" else 0.0) for name in BASELINES}
+        if method.release:
+            hits["reconstruction"] = self._baseline(run, run.method, 0.0)
         theta = engine.widen(trained.theta)
         result = {
             **{key: getattr(run, key) for key in ("target", "method", "layer", "seed")},
             **{"model": s.model, "mode": s.mode, "split": s.split},
             "notice": notice_of(s.model),
-            "config": self.order.configs[run],
-            "n_features": ready.n_features,
+            "config": self.spec.configs[run],
+            "n_features": prepared.n_features,
             "n_selected": int((theta > 0).sum()),
-            "l0": ready.l0,
-            "sae": ready.sae,
+            "l0": prepared.l0,
+            "sae": prepared.sae,
             "last_block": run.layer == self.subject.n_layers - 1,
             **scores,
+            "interval_unit": s.cluster,
             "baselines": {
-                **{name: self._baseline(run, name, 1.0 if name == "full" else 0.0) for name in BASELINES},
-                "reconstruction": self._baseline(run, run.method, 0.0) if method.release else None,
+                name: self._three(hits[name], pairs) if name in hits else None
+                for name in (*BASELINES, "reconstruction")
             },
             "history": trained.history,
-            "pairs": self.order.pairs[run.target, run.seed][1],
+            "pairs": pairs.file.name,
             "seconds": round(trained.seconds + time.perf_counter() - began, 3),
-            **self.order.provenance,
+            **self.spec.provenance,
         }
-        self.order.store.write(run, result, {"theta": theta, **(ready.rotation.saved() if ready.rotation else {})})
-        if self.order.wandb_mode:
-            wandb_log.log(run, result, s.output, self.order.wandb_mode)
+        tensors = {"theta": theta, **(prepared.featurizer.saved() if prepared.featurizer else {})}
+        self.spec.store.write(run, result, tensors | {f"outcome_{name}": hit_N for name, hit_N in hits.items()})
+        if self.spec.wandb_mode:
+            wandb_log.log(run, result, s.output, self.spec.wandb_mode)
 
-    def _ready(self, run: Run) -> Ready:
+    def _prepared(self, run: Run) -> LayerMethod:
         """A run's method at its layer."""
-        method, inputs = method_named(run.method), self.order.inputs
-        if run.method not in self.ready:
+        method, inputs, store = method_named(run.method), self.spec.inputs, self.spec.store
+        key = (run.method, run.seed if method.control else None, run.target if method.control == "features" else None)
+        if key not in self.prepared:
             sae = inputs.load_sae(method.release, run.layer) if method.release else None
-            need = Ingredients(self.subject.d_model, run.seed, self.settings.device, sae, self.settings.error_term)
-            featurizer = method.build(need)
-            l0 = featurizer.l0(self.cache.residuals[run.layer][:, 0])
+            x_RD = self.cache.residuals[run.layer][:, 0]
+            trained = store.read_tensors(replace(run, method=method.of)) if method.control == "features" else {}
+            featurizer = method.build(
+                Ingredients(
+                    self.subject.d_model,
+                    run.seed,
+                    self.settings.device,
+                    sae,
+                    self.settings.error_term,
+                    x_RD,
+                    trained.get("rotation"),
+                )
+            )
+            l0 = featurizer.l0(x_RD)
             engine = ENGINES[self.settings.engine](self.subject, self.cache, run.layer, featurizer)
             about = None
             if sae is not None:
                 digest = inputs.sae_digests[method.release, run.layer]
                 about = {"file": sae.path, "digest": digest, "k": sae.k, "decoder_norms": sae.decoder_norms}
-            ready = Ready(engine, featurizer.n_features, l0, about)
+            has_tensors = featurizer.is_trained or featurizer.saved()
+            prepared = LayerMethod(engine, featurizer.n_features, l0, about, featurizer if has_tensors else None)
             if featurizer.is_trained:  # each run gets its own
-                return replace(ready, rotation=featurizer)
-            self.ready[run.method] = ready
-        return self.ready[run.method]
+                return prepared
+            self.prepared[key] = prepared
+        return self.prepared[key]
 
-    def _baseline(self, run: Run, method: str, mask: float) -> dict:
-        """Test scores of a method's features with a constant mask."""
+    def _three(self, hit_N, pairs: Pairs) -> dict[str, float]:
+        scores = score(hit_N, pairs.parts["test"].is_cause)
+        return {name: scores[name] for name in SCORES}
+
+    def _baseline(self, run: Run, method: str, mask: float) -> torch.Tensor:
+        """[N] bool: the test pairs that a method's features with a constant mask get right."""
         key = (run.target, run.seed, method, mask)
         if key not in self.baselines:
             name = method if method_named(method).release else "full"
-            engine = self._ready(Run(run.target, name, run.layer, run.seed)).engine
+            engine = self._prepared(Run(run.target, name, run.layer, run.seed)).engine
             theta = untrained(engine, mask, self.settings.device).theta
             temperature = self.settings.temperature[1]
-            scores = evaluate(engine, theta, self._parts(run)["test"], temperature)["hard"]
-            self.baselines[key] = {name: scores[name] for name in SCORES}
+            self.baselines[key] = outcomes(engine, theta, self._pairs(run).parts["test"], temperature)["hard"]
         return self.baselines[key]

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from common.errors import UserError
 from data.names import PARTS
-from grid.store import Run
 from masks.names import SCORES
+from results.reading import digest_of
+from results.run import Run
 
 MODES = ("online", "offline", "disabled")
 
@@ -31,11 +32,15 @@ def mode() -> str:
 
 
 def log(run: Run, result: dict, output: Path, mode: str) -> None:
-    """One run of the grid as one run there, in this `mode`, its files under OUTPUT/wandb."""
+    """One run of the grid as one run there, in this `mode`, its files under OUTPUT/wandb.
+
+    A run's id follows from its configuration: logged twice, it is one run there.
+    """
     from imports import wandb
 
     settings = wandb.Settings(silent=True)
     about = {"project": "sae-disentangle", "name": str(run), "group": result["model"], "config": result["config"]}
+    about |= {"id": digest_of(result["config"]), "resume": "allow"}
     with wandb.init(**about, dir=output, mode=mode, settings=settings) as logged:
         for row in result["history"]:
             logged.log({key: row[key] for key in ("loss", "accuracy", "temperature")}, step=row["epoch"])

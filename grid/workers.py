@@ -13,16 +13,16 @@ from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 
 from common.errors import UserError
-from grid.trainer import Order, Progress, Trainer
+from grid.trainer import GridSpec, Progress, Trainer
 from imports import MissingLibrary, torch, tqdm
 from models import load_subject
 
 
-def train_in_processes(order: Order, n_workers: int, progress: Progress) -> None:
-    """Do an order with so many processes.  Raises UserError if one meets an error of the user or is killed."""
-    layers = order.layers()
+def train_in_processes(spec: GridSpec, n_workers: int, progress: Progress) -> None:
+    """Do a grid with so many processes.  Raises UserError if one meets an error of the user or is killed."""
+    layers = spec.layers()
     context = multiprocessing.get_context("spawn")  # fork copies torch's lock state but not its threads
-    sent = replace(order, inputs=replace(order.inputs, subject=None, cache=None))  # a model is read faster than sent
+    sent = replace(spec, inputs=replace(spec.inputs, subject=None, cache=None))  # a model is read faster than sent
     workers, lines = [], []
     # Only this process hears ctrl-C, and ends its workers; they inherit that it is ignored.
     heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -98,14 +98,14 @@ class _Reports(Progress):
         self.runs = 0
 
 
-def _work(order: Order, line: Connection) -> None:
+def _work(spec: GridSpec, line: Connection) -> None:
     """Ask for layers until there are none; or until the parent is gone, and nobody waits for them any more."""
     try:
-        s = order.settings
+        s = spec.settings
         tqdm.tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system's, which a kill would leave behind
         torch.set_num_threads(s.threads or 1)
         subject = load_subject(s.place.path, s.device, s.dtype, s.spread)
-        trainer = Trainer(replace(order, inputs=replace(order.inputs, subject=subject)), progress=False)
+        trainer = Trainer(replace(spec, inputs=replace(spec.inputs, subject=subject)), progress=False)
         reports = _Reports(line)
         while True:
             line.send(("free",))

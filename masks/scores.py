@@ -1,4 +1,4 @@
-"""Test masks: the answers that patched prompts get, as scores with intervals over cities."""
+"""Test masks: which patched prompts get the right answer, and the scores that follow."""
 
 from data.names import KINDS
 from data.pairs import PairBatch
@@ -35,41 +35,15 @@ def score(hits, is_cause) -> dict:
     }
 
 
-def city_interval(hits, pairs: PairBatch, draws: int = 1000, seed: int = 0) -> dict:
-    """95 % bootstrap intervals of the scores, resampling cities and not pairs.
-
-    Pairs share cities, so they are no independent draws: with n cities drawn with
-    replacement, a pair counts as often as its base times its source was drawn
-    (Owen 2007, "The pigeonhole bootstrap").  Returns {score: [low, high]}.
-    """
-    taking_part, place = torch.cat([pairs.base_city, pairs.source_city]).unique(return_inverse=True)
-    base, source = place.chunk(2)
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(len(taking_part), (draws, len(taking_part)), generator=generator)
-    counts = torch.zeros(draws, len(taking_part)).scatter_add_(1, drawn, torch.ones(drawn.shape))
-    weight = counts[:, base] * counts[:, source]  # [draws, N]
-    shares = {}
-    for kind in KINDS:
-        of_kind = pairs.is_cause == (kind == "cause")
-        shares[kind] = (weight[:, of_kind] @ hits[of_kind].float()) / weight[:, of_kind].sum(1)
-    shares["disentangle"] = (shares["cause"] + shares["isolation"]) / 2
-    levels = torch.tensor([0.025, 0.975])
-    return {name: [round(v, 6) for v in share.nanquantile(levels).tolist()] for name, share in shares.items()}
-
-
-def evaluate(engine, theta, pairs: PairBatch, temperature: float, intervals: bool = False) -> dict:
-    """Scores with the soft mask at this temperature and with the hard one: {"soft": {..}, "hard": {..}}."""
-    result = {}
+def outcomes(engine, theta, pairs: PairBatch, temperature: float) -> dict[str, torch.Tensor]:
+    """Which pairs are answered right with the soft mask at this temperature and with the hard one: [N] bool each."""
     soft, hard = soft_mask(theta, temperature), hard_mask(theta)
-    for name, mask in (("soft", soft), ("hard", hard)):
-        if name == "soft" or not torch.equal(soft, hard):  # a fixed mask is both
-            hits = predictions(engine, pairs, mask) == pairs.label
-        result[name] = score(hits, pairs.is_cause)
-        if intervals:
-            result[name]["interval95"] = city_interval(hits, pairs)
-    return result
+    found = {"soft": predictions(engine, pairs, soft) == pairs.label}
+    is_fixed = torch.equal(soft, hard)  # such a mask is both
+    found["hard"] = found["soft"] if is_fixed else predictions(engine, pairs, hard) == pairs.label
+    return found
 
 
-def label_baseline(pairs: PairBatch, labels) -> dict:
-    """What doing nothing scores if every fact is known: the answer is the base prompt's own label."""
-    return score(labels[pairs.base] == pairs.label, pairs.is_cause)
+def evaluate(engine, theta, pairs: PairBatch, temperature: float) -> dict[str, dict]:
+    """The scores of both masks: {"soft": {..}, "hard": {..}}."""
+    return {mask: score(hits, pairs.is_cause) for mask, hits in outcomes(engine, theta, pairs, temperature).items()}

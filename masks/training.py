@@ -44,12 +44,16 @@ class Trained:
     seconds: float = 0.0  # its share of the time that all trained beside it took
 
 
+def fixed_theta(is_selected_F: torch.Tensor) -> torch.Tensor:
+    """The theta whose mask, soft or hard, is 1 exactly for these features, [F] bool."""
+    return torch.where(is_selected_F, FIXED_THETA, -FIXED_THETA)
+
+
 def untrained(engine, fixed_mask: float | None, device: str) -> Trained:
     """A method without training: its fixed mask, or theta at its start."""
-    theta = torch.zeros(engine.n_active, device=device)
-    if fixed_mask is not None:
-        theta.fill_(FIXED_THETA if fixed_mask else -FIXED_THETA)
-    return Trained(theta)
+    if fixed_mask is None:
+        return Trained(torch.zeros(engine.n_active, device=device))
+    return Trained(fixed_theta(torch.full((engine.n_active,), bool(fixed_mask), device=device)))
 
 
 class MaskRun(torch.nn.Module):

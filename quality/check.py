@@ -6,12 +6,8 @@
     python eval_sae.py --check --methods sae:runs/mine
 
 Each SAE is read as the experiment reads it and with centring turned about, on the city's
-vectors of all known prompts. One that explains less than 0, or more when it is read the
-other way, is marked: it is fed the wrong stream, or is another layer's or model's.
-
-explained   1 - mean |x - x_hat|^2 / mean |x - mean(x)|^2, as SAELens has it
-error       mean over vectors of |x - x_hat|^2
-norms       of the decoder's rows as they are stored: min, median, max
+vectors of all known prompts, and marked if it explains less than 0, or more when it is
+read the other way: it is fed the wrong stream, or is another layer's or model's.
 """
 
 from dataclasses import dataclass
@@ -23,7 +19,7 @@ from grid.inputs import Inputs, read_inputs, set_up
 from grid.layers import methods_at, model_info
 from grid.settings import InputSettings
 from quality.metrics import encode, reconstruction
-from saes.places import locate, release_named
+from saes.releases import locate, release_named
 
 BETTER = 0.99  # of the error: a smaller gain is no sign, an SAE may hardly see the mean
 MARKS = {
@@ -36,7 +32,7 @@ MARKS = {
 
 @dataclass(frozen=True)
 class Reading:
-    """How an SAE does on the vectors, read in one way."""
+    """Scores of an SAE on the vectors, with or without centring."""
 
     l0: float
     squared_error: float
@@ -58,7 +54,7 @@ class Checked:
     other: Reading
 
     def mark(self) -> str:
-        """What is wrong with it, in a few letters; '' if nothing is."""
+        """Return the key of `MARKS` that fits; '' if nothing is wrong."""
         if self.other.squared_error < BETTER * self.used.squared_error:
             return "RAW" if self.reads == "centred" else "CENTRED"
         explained = self.used.explained_variance
@@ -105,7 +101,7 @@ def check(settings: InputSettings) -> None:
 
 
 def measure(inputs: Inputs, method: str, layer: int, x_ND) -> Checked:
-    """Read an SAE and run it on vectors of the raw residual in both ways.  Raises UserError."""
+    """Load an SAE and score it on x [N, d_model], the raw residual, with and without centring.  Raises UserError."""
     sae = inputs.load_sae(method, layer)
     reads = "normalised" if sae.normalised else "centred" if sae.centred else "raw"
     used = _read(sae, x_ND)
@@ -130,7 +126,7 @@ HEAD = (
 
 
 def rows(found: Checked, root: Path) -> str:
-    """Two lines of at most 80 columns: the numbers; how it is read and which file it is."""
+    """Format two lines of at most 80 columns: the numbers; how it is read and which file it is."""
     used, other = found.used, found.other
     numbers = (
         f"{found.layer:>2} {shortened(found.method, 14):<14} {found.n_latents:>7} {used.l0:>6.1f} "
@@ -152,7 +148,7 @@ def _share(value: float | None) -> str:
 
 
 def _missing(absent: list[tuple[str, int]]) -> str:
-    """'bloom 0 3, openai 5', or '' if nothing is."""
+    """List absent SAEs: 'bloom 0 3, openai 5'."""
     layers: dict[str, list[str]] = {}
     for method, layer in absent:
         layers.setdefault(method, []).append(str(layer))

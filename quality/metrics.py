@@ -1,25 +1,9 @@
 """How good an SAE is on the experiment's prompts: reconstruction, sparsity, and what splicing it in costs.
 
-Names and definitions follow SAELens (sae_lens/evals.py) and SAEBench (its core
-evaluation), on vectors x [N, d_model] of the raw residual and reconstructions x_hat:
-
-    squared_error       mean over vectors of  |x - x_hat|^2  (the original experiment's 'loss')
-    explained_variance  1 - mean |x - x_hat|^2 / mean |x - mean(x)|^2
-    cosine              mean of  x . x_hat / (|x| |x_hat|)
-    l0                  mean number of latents that fire: are not 0 (some of SAELens's are signed)
-    dead_share          share of latents that fire on none of these vectors
-
-With x_hat in the place of x, at the prompt's last position, where the answer is given:
-
-    accuracy            share of prompts whose likeliest next token is the label
-    ce_loss_with_sae    mean of  -ln p(label), in nats; ce_loss_without_sae: in the model as it is;
-                        ce_loss_with_ablation: with 0 in the place of x
-    ce_loss_score       (ablation - with_sae) / (ablation - without_sae): 1 nothing is lost, 0 as bad as zeros
-    kl_div              mean of  KL(p_without || p_with), in nats
-
-SAELens takes cross-entropy and KL over all positions of a text; here the answer is the
-one position that asks for something.  The squared error and explained variance are in
-the raw residual's space; for a centred SAE the error is the same in the centred one.
+docs/quality.md defines every metric; names and definitions follow SAELens (sae_lens/evals.py)
+and, but for explained_variance, SAEBench.  x [N, d_model] are vectors of the raw residual,
+x_hat their reconstructions; "spliced" is x_hat in the place of x, with the answer read at
+the prompt's last position.
 """
 
 from __future__ import annotations
@@ -42,10 +26,12 @@ SMALLEST_COST = 1e-4  # nats that zeros must cost for a score: rounding of logit
 
 
 def reconstruction(x_ND, x_hat_ND, weight_N=None) -> dict[str, float]:
-    """squared_error, explained_variance and cosine, computed in float64.
+    """Means over vectors, computed in float64; weight_N: how often each vector occurs (once each by default).
 
-    weight_N: how often each vector occurs (once each by default).
-    explained_variance is None where the vectors do not vary.
+    squared_error       mean |x - x_hat|^2, the original experiment's 'loss'; for a centred SAE it is the
+                        same in the centred space
+    explained_variance  1 - mean |x - x_hat|^2 / mean |x - mean(x)|^2; None where the vectors do not vary
+    cosine              mean x . x_hat / (|x| |x_hat|)
     """
     x, x_hat = x_ND.double(), x_hat_ND.double()
     weight = torch.ones_like(x[:, 0]) if weight_N is None else weight_N.to(x)
@@ -61,7 +47,7 @@ def reconstruction(x_ND, x_hat_ND, weight_N=None) -> dict[str, float]:
 
 
 def answers(logits_NV, labels_N, without_NV) -> dict[str, torch.Tensor]:
-    """Per prompt: is it right, -ln p(label) and KL(without || with), [N] in float64.
+    """Compute per prompt whether the label is likeliest, -ln p(label) and KL(without || with): [N] in float64.
 
     without_NV: logits of the model as it is.
     """
@@ -74,7 +60,7 @@ def answers(logits_NV, labels_N, without_NV) -> dict[str, torch.Tensor]:
 
 
 def ce_loss_score(without: float, with_sae: float, with_ablation: float) -> float | None:
-    """1 where the SAE costs nothing, 0 where it costs as much as zeros; None where zeros cost nothing."""
+    """Return 1 where the SAE costs nothing, 0 where it costs as much as zeros; None where zeros cost nothing."""
     cost = with_ablation - without
     return (with_ablation - with_sae) / cost if abs(cost) > SMALLEST_COST else None
 
@@ -83,7 +69,7 @@ def ce_loss_score(without: float, with_sae: float, with_ablation: float) -> floa
 
 
 class LayerQuality:
-    """Scores SAEs on the prompts of one attribute at one layer; what no SAE changes is computed once.
+    """Score SAEs on the prompts of one attribute at one layer; what no SAE changes is computed once.
 
     The prefix is the same for all these prompts: its vectors are encoded once and count once for each
     prompt; spliced, they run through the later layers once.
@@ -111,7 +97,7 @@ class LayerQuality:
         }
 
     def score(self, sae: SparseAutoencoder) -> dict[str, dict[str, float | None]]:
-        """{place: {metric: value}}, the metrics as this file's first lines define them."""
+        """{place: {metric: value}}, the metrics as docs/quality.md defines them."""
         P, is_there = len(self.x_PD), self.positions_NT != PADDING
         is_city = torch.zeros_like(is_there)
         is_city[:, self.at] = True
@@ -147,11 +133,11 @@ class LayerQuality:
         }
 
     def _spliced_at_city(self, x_ND) -> dict[str, float]:
-        """Mean answers with these vectors at the patched position."""
+        """Average the answers with these vectors at the patched position."""
         return self._answers(lambda part: self.at_layer.run(x_ND[part], self.rows_N[part]))
 
     def _spliced_everywhere(self, x_PD, x_NTD) -> dict[str, float]:
-        """Mean answers with these residuals at all positions: the prefix's, and every prompt's others."""
+        """Average the answers with these residuals at all positions: the prefix's, and every prompt's others."""
         kept: list = []
         subject, P = self.subject, len(x_PD)
         positions_1P = torch.arange(P, device=x_PD.device)[None]
@@ -171,7 +157,7 @@ class LayerQuality:
         return self._answers(run)
 
     def _answers(self, run) -> dict[str, float]:
-        """Mean answers; run: function of a slice of the prompts -> residuals [B, d_model] after the last layer."""
+        """Average the answers; run: slice of the prompts -> residuals [B, d_model] after the last layer."""
         found = []
         for start in range(0, len(self.rows_N), BATCH):
             part = slice(start, start + BATCH)
@@ -216,7 +202,7 @@ def _means(per_prompt: dict[str, torch.Tensor]) -> dict[str, float]:
 
 
 def own_logits(subject: Subject, cache: ActivationCache, rows: list[int]) -> torch.Tensor:
-    """[N, vocabulary]: the model's own logits for the answers to these prompts."""
+    """Compute the unpatched model's logits [N, vocabulary] at the last position of these prompts."""
     at_layer = subject.layer_cache(cache, max(cache.residuals))  # the fewer layers are left to run
     with torch.no_grad():
         batches = torch.tensor(rows, device=subject.device).split(BATCH)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from common.errors import UserError
 from featurizers.methods import METHODS
 from grid.settings import InputSettings, Options
-from quality.table import STYLES
 from saes.releases import RELEASES
 
 SAE_METHODS = [name for name, method in METHODS.items() if method.release]
@@ -15,7 +14,7 @@ SAE_METHODS = [name for name, method in METHODS.items() if method.release]
 class EvalSettings(InputSettings):
     """The command line of eval_sae.py."""
 
-    style: str  # of the table: a key of table.STYLES
+    style: str  # of the table: a key of quality.table.STYLES
     check: bool
 
 
@@ -33,9 +32,9 @@ def read_settings(argv: list[str] | None, description: str) -> EvalSettings:
     flag = options.how.add_argument
     flag("--raw-residual", action="store_true", help="score each SAE a second time, without centring")
     table = options.parser.add_argument_group("the table").add_mutually_exclusive_group()
-    for style, what in STYLES.items():
-        if style != "terminal":
-            table.add_argument(f"--{style}", dest="style", action="store_const", const=style, help=what.text)
+    for style in ("markdown", "latex"):
+        about = f"print the table as {style}"
+        table.add_argument(f"--{style}", dest="style", action="store_const", const=style, help=about)
     table.add_argument("--check", action="store_true", help="are files whole, and fed the right stream? writes nothing")
     options.parser.set_defaults(style="terminal")
     settings = EvalSettings(**options.read(argv))

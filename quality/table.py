@@ -1,6 +1,6 @@
 """The table of SAE scores, for a terminal of 80 columns, for a README and for a paper."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from common.text import shortened
@@ -37,17 +37,8 @@ WIDTHS = (8, 8, 6, 6, 5, 5, 6, 6, 6, 6)  # of the columns in a terminal
 NAME = 14
 
 
-@dataclass(frozen=True)
-class Part:
-    """One attribute at one place: what it is, what its SAEs are to be held against, and a line for each of them."""
-
-    of: str
-    about: str
-    lines: list[tuple[dict, list[str]]]  # a row, and its numbers as text
-
-
-def _parts(n_cities: int, rows: list[dict]) -> Iterator[Part]:
-    """The parts of a table; a row is {"method", "layer", "raw_residual", metrics at each place}.
+def _parts(n_cities: int, rows: list[dict]) -> Iterator[tuple[str, str, list[tuple[dict, list[str]]]]]:
+    """Split rows {"method", "layer", "raw_residual", metrics at each place} into the parts of a table.
 
     Method after method, its layers in order, without centring right below the same SAE with.
     """
@@ -58,7 +49,7 @@ def _parts(n_cities: int, rows: list[dict]) -> Iterator[Part]:
         for place in PLACES if found else ():
             about = f"{n_cities} cities; without an SAE CE is {found[0][place]['ce_loss_without_sae']:.2f}"
             lines = [(row, [column.text(row[place][column.key]) for column in COLUMNS]) for row in found]
-            yield Part(f"{attribute}, {PLACES[place]}", about, lines)
+            yield f"{attribute}, {PLACES[place]}", about, lines
 
 
 def _name(row: dict) -> str:
@@ -66,41 +57,41 @@ def _name(row: dict) -> str:
 
 
 def terminal(model: str, n_cities: int, rows: list[dict]) -> str:
-    """Text of at most 80 columns."""
+    """Write the table as text of at most 80 columns."""
 
     def columns(texts) -> str:
         return "".join(f"{text:>{width}}" for text, width in zip(texts, WIDTHS, strict=True))
 
     lines = []
-    for part in _parts(n_cities, rows):
-        lines += ["", f"{part.of}: {shortened(model, 26)}, {part.about}"]
+    for what, about, parts in _parts(n_cities, rows):
+        lines += ["", f"{what}: {shortened(model, 26)}, {about}"]
         lines.append(f"{'method':<{NAME}} L{columns(column.short for column in COLUMNS)}")
-        for row, numbers in part.lines:
+        for row, numbers in parts:
             name = "  raw residual" if row["raw_residual"] else row["method"]
             lines.append(f"{shortened(name, NAME):<{NAME}}{row['layer']:>2}{columns(numbers)}")
     return "\n".join(lines)
 
 
 def markdown(model: str, n_cities: int, rows: list[dict]) -> str:
-    """A table per attribute and place, as GitHub reads it."""
+    """Write the table as markdown, for a README."""
     lines = []
-    for part in _parts(n_cities, rows):
-        lines += [f"**{part.of}** ({model}, {part.about})", ""]
+    for what, about, parts in _parts(n_cities, rows):
+        lines += [f"**{what}** ({model}, {about})", ""]
         lines.append("| method | layer | " + " | ".join(column.key for column in COLUMNS) + " |")
         lines.append("|---|" + "---:|" * (1 + len(COLUMNS)))
-        for row, numbers in part.lines:
+        for row, numbers in parts:
             lines.append("| " + " | ".join([_name(row).replace("|", r"\|"), str(row["layer"]), *numbers]) + " |")
         lines.append("")
     return "\n".join(lines).rstrip()
 
 
 def latex(model: str, n_cities: int, rows: list[dict]) -> str:
-    """A tabular per attribute and place; needs the package booktabs."""
+    """Write the table as LaTeX, for a paper (with the package booktabs)."""
     lines = []
-    for part in _parts(n_cities, rows):
-        lines += [f"% {part.of}: {model}, {part.about}", rf"\begin{{tabular}}{{lr{'r' * len(COLUMNS)}}}", r"\toprule"]
+    for what, about, parts in _parts(n_cities, rows):
+        lines += [f"% {what}: {model}, {about}", rf"\begin{{tabular}}{{lr{'r' * len(COLUMNS)}}}", r"\toprule"]
         lines += [" & ".join(["method", "$L$", *(column.latex for column in COLUMNS)]) + r" \\", r"\midrule"]
-        for row, numbers in part.lines:
+        for row, numbers in parts:
             numbers = [f"${n}$" if n.startswith("-") and n != "-" else n for n in numbers]  # a minus, not a hyphen
             lines.append(" & ".join([_escaped(_name(row)), str(row["layer"]), *numbers]) + r" \\")
         lines += [r"\bottomrule", r"\end{tabular}", ""]
@@ -112,14 +103,4 @@ def _escaped(text: str) -> str:
     return "".join(special.get(c, "\\" + c if c in "&%$#_{}" else c) for c in text)
 
 
-@dataclass(frozen=True)
-class Style:
-    text: str  # for --help
-    write: Callable[[str, int, list[dict]], str]
-
-
-STYLES = {
-    "terminal": Style("text of 80 columns", terminal),
-    "markdown": Style("print the table as markdown, for a README", markdown),
-    "latex": Style("print the table as LaTeX, for a paper", latex),
-}
+STYLES = {"terminal": terminal, "markdown": markdown, "latex": latex}

@@ -7,18 +7,15 @@
     x_hat = sae.decode(latents, context)      # back in the raw residual's own space
 
 A publisher's format is one file with one class, and one entry of loading.FAMILIES; what was
-published, where, and under which name it is kept, is one entry of `RELEASES`.
-`python eval_sae.py --check` tells whether files are whole and fed the right stream.
+published, where, and under which name it is kept, is in releases.py.
 """
 
 import importlib
 
 OFFERED = {
-    "RELEASES": "saes.releases",
+    **dict.fromkeys(("RELEASES", "locate"), "saes.releases"),
+    **dict.fromkeys(("load_sae", "save_sae"), "saes.loading"),
     "SparseAutoencoder": "saes.autoencoder",
-    "load_sae": "saes.loading",
-    "locate": "saes.places",
-    "save_sae": "saes.loading",
 }
 
 

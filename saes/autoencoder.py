@@ -9,7 +9,7 @@ from imports import torch
 
 @dataclass(frozen=True)
 class Context:
-    """What encode took off a vector and decode puts back: decode gives y * scale + mean."""
+    """What encode removed from a vector and decode restores: decode gives y * scale + mean."""
 
     mean: torch.Tensor | None = None  # [..., 1]
     scale: torch.Tensor | None = None  # [..., 1]
@@ -38,8 +38,10 @@ class SparseAutoencoder:
     subtract_b_dec: bool  # before encoding
     centred: bool = False  # reads x - mean(x)
     normalised: bool = False  # reads (x - mean(x)) / (std(x) + 1e-5)
+    rescaled: bool = False  # reads x (or x - mean(x)) at the length sqrt(d_model)
+    unit_decoder: bool = False  # decodes with the rows of W_dec at length 1
     k: int | None = None  # TopK: how many pre-activations are kept
-    decoder_norms: dict[str, float] | None = None  # of the rows of W_dec as they are stored: see `norm_summary`
+    decoder_norms: dict[str, float] = field(default_factory=dict)  # of the rows of W_dec as stored: min, median, max
 
     @property
     def n_latents(self) -> int:
@@ -50,24 +52,31 @@ class SparseAutoencoder:
         return self.W_enc.shape[0]
 
     def prepare(self, x: torch.Tensor) -> tuple[torch.Tensor, Context]:
-        """x [..., d_model], the raw residual -> what the encoder reads, and what decode needs to undo it."""
-        if not (self.centred or self.normalised):
-            return x, Context()
-        mean = x.mean(-1, keepdim=True)
-        x = x - mean
-        if not self.normalised:
-            return x, Context(mean)
-        std = x.std(-1, keepdim=True)  # unbiased; eps is outside of it here, and absent on the way back
-        return x / (std + 1e-5), Context(mean, std)
+        """Centre and scale x [..., d_model], the raw residual, for the encoder; returns it and what undoes that."""
+        mean = scale = None
+        if self.centred or self.normalised:
+            mean = x.mean(-1, keepdim=True)
+            x = x - mean
+        if self.normalised:
+            scale = x.std(-1, keepdim=True)  # unbiased
+            x = x / (scale + 1e-5)  # eps is outside of it here, and absent on the way back
+        elif self.rescaled:
+            scale = x.norm(dim=-1, keepdim=True) / x.shape[-1] ** 0.5
+            x = x / scale
+        return x, Context(mean, scale)
 
-    def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, Context]:
-        """x [..., d_model], the raw residual -> latents [..., n_latents], and the context for decode."""
-        x, context = self.prepare(x)
+    def activate(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute latents [..., n_latents] of a prepared x [..., d_model]."""
         pre = (x - self.b_dec if self.subtract_b_dec else x) @ self.W_enc + self.b_enc
         if self.k is not None:  # the k largest pre-activations first, then ReLU
             top = pre.topk(self.k, dim=-1)
             pre = torch.zeros_like(pre).scatter(-1, top.indices, top.values)
-        return pre.relu(), context
+        return pre.relu()
+
+    def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, Context]:
+        """x [..., d_model], the raw residual -> latents [..., n_latents], and the context for decode."""
+        x, context = self.prepare(x)
+        return self.activate(x), context
 
     def decode(self, latents: torch.Tensor, context: Context) -> torch.Tensor:
         """latents [..., n_latents] -> x_hat [..., d_model] in the raw residual's space.
@@ -85,9 +94,9 @@ class SparseAutoencoder:
             setattr(self, name, getattr(self, name).to(device))
         return self
 
-
-def norm_summary(norms: torch.Tensor) -> dict[str, float]:
-    """The spread of decoder norms [n_latents], as results record it: a family's own, or the wrong file's, shows."""
-    return {
-        name: round(float(getattr(norms, name)()), 6) if norms.numel() else 0.0 for name in ("min", "median", "max")
-    }
+    def note_decoder_norms(self) -> torch.Tensor:
+        """Set `decoder_norms` from the rows of W_dec; returns their norms [n_latents]."""
+        norms = self.W_dec.norm(dim=1)
+        measures = (norms.min, norms.median, norms.max)
+        self.decoder_norms = {m.__name__: round(float(m()), 6) if norms.numel() else 0.0 for m in measures}
+        return norms

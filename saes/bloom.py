@@ -8,7 +8,7 @@ from common.files import read_config
 from common.tensors import read_safetensors
 from imports import safetensors_torch, torch
 from saes.autoencoder import SparseAutoencoder
-from saes.family import KEYS, Family, agreed, require_keys
+from saes.family import KEYS, Family, require_keys, shown
 from saes.names import hook_point, layer_of_hook_point
 
 
@@ -27,23 +27,20 @@ class Bloom(Family):
 
     def read(self, path: Path, layer: int | None, raw_residual: bool) -> SparseAutoencoder:
         file = self.weights_file(path)
-        folder = file.parent
         content = read_safetensors(file)
         require_keys(content, KEYS["bloom"], "bloom", file)
-        scaling = content.get("scaling_factor")
+        scaling, n = content.get("scaling_factor"), content["b_enc"].numel()
         if scaling is not None and not torch.all(scaling == 1):
             raise UserError(f"{file} has a scaling_factor other than 1, which this family never uses; get it anew")
-        config = read_config(folder / "cfg.json") if (folder / "cfg.json").exists() else {}
-        told = layer_of_hook_point(str(config.get("hook_point") or config.get("hook_name") or folder.name))
-        n_latents = content["b_enc"].numel()
-        if config.get("d_sae", n_latents) != n_latents:
+        about = file.parent / "cfg.json"
+        config = read_config(about) if about.exists() else {}
+        if config.get("d_sae", n) != n:
             raise UserError(
-                f"{file} has {n_latents} latents by the shape of b_enc, its cfg.json says d_sae = "
-                f"{config['d_sae']!r}; get both anew"
+                f"{file} has {n} latents (b_enc), its cfg.json says d_sae = {shown(config['d_sae'])}; get both anew"
             )
-        wrong = f"{folder} holds an SAE of layer {told}, not of layer {layer}; put the right folder there"
+        hook = str(config.get("hook_point") or config.get("hook_name") or file.parent.name)
         return SparseAutoencoder(
-            *("bloom", agreed(told, layer, wrong), str(file)),
+            *("bloom", layer_of_hook_point(hook, about), str(file)),
             **{key: content[key] for key in KEYS["bloom"]},
             subtract_b_dec=True,
             centred=not raw_residual,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from common.errors import UserError
 from common.files import file_digest
+from common.text import shortened
 from imports import torch
 from saes.autoencoder import SparseAutoencoder
 from saes.names import layer_of_hook_point
@@ -22,7 +23,10 @@ class Family:
         raise NotImplementedError
 
     def read(self, path: Path, layer: int | None, raw_residual: bool) -> SparseAutoencoder:
-        """The SAE at a path, its weights as stored; `loading.load_sae` checks them.  Raises UserError."""
+        """Read the SAE at a path, its weights as stored; `loading.load_sae` checks them.  Raises UserError.
+
+        layer: which to take of a file with several.
+        """
         raise NotImplementedError
 
     def write(self, path: Path, sae: SparseAutoencoder, n_layers: int) -> None:
@@ -37,30 +41,30 @@ def transposed(weight: torch.Tensor) -> torch.Tensor:
     return weight.T if weight.ndim == 2 else weight  # other shapes are refused in load_sae
 
 
-def first_keys(content: dict) -> str:
-    return ", ".join(str(key) for key in list(content)[:3]) or "none"
+def hooks_of(content: dict, file: Path) -> dict[int, str]:
+    """Map each layer to the hook point that begins the names of its tensors, as in Apollo's files."""
+    names = (key for key in content if isinstance(key, str))
+    hooks = (name.partition(".encoder.")[0].partition(".decoder.")[0] for name in names)
+    return {layer: hook for hook in hooks if (layer := layer_of_hook_point(hook, file)) is not None}
 
 
-def looks_like(content: dict, asked: str) -> str:
-    """'; it looks like NAME's', or '' if the tensors are of no other family."""
-    looks = {name: all(key in content for key in keys) for name, keys in KEYS.items()}
-    looks["apollo"] = any(layer_of_hook_point(str(key)) is not None for key in content)
-    found = [name for name in ("openai", "apollo", "bloom") if looks[name] and name != asked]
-    return f"; it looks like {found[0]}'s" if found else ""
-
-
-def agreed(told: int | None, layer: int | None, refusal: str) -> int | None:
-    """The layer that a file tells, or else that is expected.  Raises UserError if they differ."""
-    if None not in (layer, told) and told != layer:
-        raise UserError(refusal)
-    return told if layer is None else layer
-
-
-def require_keys(content: dict, keys: tuple[str, ...], family: str, path: Path) -> None:
+def require_keys(content: dict, keys: tuple[str, ...], family: str, file: Path) -> None:
     """Raises UserError unless all of these are tensors."""
     missing = [key for key in keys if not isinstance(content.get(key), torch.Tensor)]
     if missing:
         raise UserError(
-            f"{path} is not an {family} SAE: it has no tensor {missing[0]} (it has {first_keys(content)})"
-            f"{looks_like(content, family)}; name the right file"
+            f"{file} is not an {family} SAE: it has no tensor {missing[0]}{has_instead(content, family, file)}"
         )
+
+
+def has_instead(content: dict, asked: str, file: Path) -> str:
+    """Say, at the end of an error, what a file holds instead and whose format that is."""
+    looks = [name for name, keys in KEYS.items() if all(key in content for key in keys)]
+    looks += ["apollo"] if hooks_of(content, file) else []
+    likely = "".join(f"; it looks like {name}'s" for name in looks if name != asked)
+    return f" (it has {', '.join(shown(key) for key in list(content)[:3]) or 'none'}){likely}; name the right file"
+
+
+def shown(value: object) -> str:
+    """Shorten a value of a file for an error."""
+    return shortened(" ".join(repr(value).split()), 60)

@@ -6,7 +6,7 @@ from common.errors import UserError
 from common.tensors import read_torch
 from imports import torch
 from saes.autoencoder import SparseAutoencoder
-from saes.family import KEYS, Family, agreed, require_keys, transposed
+from saes.family import KEYS, Family, require_keys, shown, transposed
 
 
 class OpenAI(Family):
@@ -21,25 +21,22 @@ class OpenAI(Family):
     def read(self, path: Path, layer: int | None, raw_residual: bool) -> SparseAutoencoder:
         content = read_torch(path)
         require_keys(content, KEYS["openai"], "openai", path)
-        is_topk = content.get("activation") == "TopK"
-        if content.get("activation", "ReLU") not in ("TopK", "ReLU"):
-            raise UserError(f"{path} has the activation {content['activation']!r}; known are TopK and ReLU")
-        k = None
-        if is_topk:
-            state = content.get("activation_state_dict")
+        activation, k = content.get("activation", "ReLU"), None
+        if activation not in ("TopK", "ReLU"):
+            raise UserError(f"{path} has the activation {shown(activation)}; known are TopK and ReLU")
+        if activation == "TopK":
+            state, n = content.get("activation_state_dict"), content["latent_bias"].numel()
             k = state.get("k") if isinstance(state, dict) else None
-            if not isinstance(k, int) or k < 1:
-                raise UserError(f"{path} is a TopK SAE with k = {k!r}; k must be a number from 1 to its latents")
-        told = int(path.stem) if path.stem.isdecimal() else None
-        wrong = f"{path} is an SAE of layer {told} by its name, not of layer {layer}; name the right file"
+            if not (isinstance(k, int) and 1 <= k <= n):
+                raise UserError(f"{path} is a TopK SAE with k = {shown(k)}; k must be from 1 to its latents, {n}")
         return SparseAutoencoder(
-            *("openai", agreed(told, layer, wrong), str(path)),
+            *("openai", int(path.stem) if path.stem.isdecimal() else None, str(path)),
             W_enc=transposed(content["encoder.weight"]),
             b_enc=content["latent_bias"],
             W_dec=transposed(content["decoder.weight"]),
             b_dec=content["pre_bias"],
             subtract_b_dec=True,
-            normalised=is_topk,
+            normalised=activation == "TopK",
             k=k,
         )
 

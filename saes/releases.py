@@ -1,10 +1,13 @@
-"""The published SAEs: who published them, for which layers, and where; imports nothing heavy."""
+"""Which SAEs were published, where, and where they are kept on this machine; imports nothing heavy."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from saes.names import hook_point
+from saes.names import hook_point, is_own
+from saes.source import find
 
 N_LAYERS = 12  # of GPT-2 small, whose residuals they all read
+PLACES = {"openai": "{layer}.pt", "apollo": "layer{layer:02d}", "bloom": "{hook}"}  # family -> the publisher's own name
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,8 @@ class Release:
 def _apollo(kind: str, *runs: str) -> Release:
     """One of Apollo's two kinds, at the layers 1, 5 and 9 with the runs of Chaudhary & Geiger 2024.
 
-    The mirrors are named after "similar L0"; by the tables of Apollo's own analysis
-    (e2e_sae/scripts/analysis/utils.py, SIMILAR_L0_RUNS) that is the same run at layers 1 and 5 and
+    The mirrors are named after "similar L0"; by Apollo's own table (SIMILAR_L0_RUNS in
+    e2e_sae/scripts/analysis/plot_settings.py) that is the same run at layers 1 and 5 and
     another at layer 9 (8crnit9h, cvj5um2h).
     """
     mirror = f"hf://neuronpedia/gpt2-small__res_{kind}-ajt/{{next}}-res_{kind}-ajt"
@@ -51,3 +54,20 @@ RELEASES = {
         "bloom", ALL, "hf://jbloom/GPT2-Small-SAEs-Reformatted@57d08a4fd333fbf18caf3fbea63ceeb88e2f50d9/{hook}"
     ),
 }
+
+
+def release_named(name: str) -> Release:
+    """Return a published release, or one made of a user's own SAE.  Raises UserError if that cannot be read."""
+    return Release(name, (find(name).layer,)) if is_own(name) else RELEASES[name]
+
+
+def locate(release: str, root: str | Path, layer: int, n_layers: int) -> Path:
+    """Return the path of a release's SAE of a layer: ROOT/RELEASE/ and then the publisher's own name.
+
+    A user's own SAE stays in its folder; for any layer but its own the path does not exist.
+    """
+    if is_own(release):
+        source = find(release)
+        return source.folder if layer == source.layer else source.folder / f"no SAE of layer {layer}"
+    place = PLACES[RELEASES[release].family]
+    return Path(root) / release / place.format(layer=layer, hook=hook_point(layer, n_layers))

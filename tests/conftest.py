@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers_data import SHARED
 
+from common.paths import HOME
 from toy import world as toy
-
-HOME = Path(__file__).parent.parent
-SHARED = HOME.parent / "shared"  # RAVEL's tables and GPT-2's tokenizer, where they are at hand
 
 torch.set_num_threads(1)
 

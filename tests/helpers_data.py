@@ -1,11 +1,11 @@
 """The paper's forty cities, and prompts that need no tokenizer."""
 
-from conftest import HOME
-
+from common.paths import HOME
 from data.facts import City, read_cities
 from data.names import ATTRIBUTES
 from data.prompts import Prompt, Prompts
 
+SHARED = HOME.parent / "shared"  # RAVEL's tables and GPT-2's tokenizer, where they are at hand
 PAPER_CITIES = [
     *("Ankara", "Beijing", "Brandon", "Brooks", "Brussels", "Calais", "Churchill", "Cork", "Cornwall", "Dawson"),
     *("Dayton", "Delhi", "Dublin", "Edmonton", "Istanbul", "Jakarta", "Jasper", "Jerusalem", "Kabul", "Karachi"),

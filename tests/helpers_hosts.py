@@ -2,7 +2,7 @@
 
 One server speaks for the Hugging Face hub, for Azure's blobs, for wandb (GraphQL and
 files) and for GitHub's raw files. Forms were taken from the clients' own code:
-huggingface_hub 2.4, blobfile 3.3, wandb 0.31 (see the queries in wandb/apis/public).
+huggingface_hub 2.4, wandb 0.31 (see the queries in wandb/apis/public), and for Azure from blobfile 3.3.
 """
 
 import base64
@@ -44,6 +44,7 @@ class Hosts:
         self.status: dict[str, int] = {}  # a part of a path -> what to answer instead
         self.wrong: dict[bytes, bytes] = {}  # content -> what is sent in its place
         self.sizes: dict[bytes, int] = {}  # content -> the size that is told of it
+        self.list_status = 409  # what Azure answers to who asks what a container holds, as many do
         self.moved: dict[str, str] = {}  # a part of a path -> what it is called now
         self.ignores_ranges = False
         self.requests: list[tuple[str, str, str | None]] = []  # method, path, range
@@ -211,7 +212,7 @@ def _handler(hosts: Hosts):
 
         def azure(self, path: str, query: dict) -> None:
             if query.get("comp") == ["list"]:
-                return self.send(200, b"<EnumerationResults/>")
+                return self.send(hosts.list_status, b"<EnumerationResults/>")
             content = hosts.blobs.get(path[1:])
             if content is None:
                 return self.send(404)
@@ -255,8 +256,8 @@ def _handler(hosts: Hosts):
             expected = "Basic " + base64.b64encode(f"api:{KEY}".encode()).decode()
             if self.headers.get("Authorization") != expected:
                 return self.send(401)
-            _, _, run_and_name = path.split("/", 2)
-            run, _, name = run_and_name.rpartition("/")
+            _, _, *run, name = path.split("/", 5)
+            run = "/".join(run)
             where = f"/storage/{run}/{name}"
             hosts.storage[where] = hosts.runs[run][name]
             return self.send(302, Location=hosts.other_url + where)

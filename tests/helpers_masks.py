@@ -14,7 +14,7 @@ from masks.engines import ENGINES
 from masks.training import MaskRun
 from models import Subject, load_subject
 from saes.loading import load_sae
-from saes.places import locate
+from saes.releases import locate
 
 LAYER = 2
 METHODS = ("neuron", "das", "openai", "bloom")

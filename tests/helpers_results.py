@@ -1,15 +1,22 @@
 """Results written by hand, as main.py and eval_sae.py would write them."""
 
+import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
+from safetensors.numpy import save_file
+
 from grid.profiles import TOY_NOTICE
+
+N = 1600  # test pairs of a kind: every score of a test is a multiple of 1 / N
 
 SCORES = ("cause", "isolation", "disentangle")
 N_FEATURES = {"none": 64, "full": 64, "neuron": 64, "das": 64}
 
 
 def three(cause: float, isolation: float) -> dict:
+    cause, isolation = round(cause * N) / N, round(isolation * N) / N
     return dict(zip(SCORES, (cause, isolation, (cause + isolation) / 2), strict=True))
 
 
@@ -17,7 +24,7 @@ def result(target: str, method: str, layer: int, seed: int = 0, hard=(0.5, 0.5),
     """hard, soft: (cause, isolation) on the test pairs; changes: keys of the result to replace."""
     intervals = {name: [0.125, 0.875] for name in SCORES}
     test = {
-        mask: {**three(*scores), "n_cause": 10, "n_isolation": 12, "interval95": intervals}
+        mask: {**three(*scores), "n_cause": N, "n_isolation": N, "interval95": intervals}
         for mask, scores in (("soft", soft), ("hard", hard))
     }
     is_sae = method not in N_FEATURES
@@ -26,13 +33,14 @@ def result(target: str, method: str, layer: int, seed: int = 0, hard=(0.5, 0.5),
         **{"target": target, "method": method, "layer": layer, "seed": seed},
         **{"model": "toy", "mode": "strict", "split": "cities"},
         "notice": TOY_NOTICE if changes.get("model", "toy") == "toy" else None,
-        "config": {"format": 2, "n_cities": 30, "epochs": 2, "lr": 0.003 if is_trained else None}
+        "config": {"format": 3, "n_cities": 30, "epochs": 2, "lr": 0.003 if is_trained else None}
         | {"one_token": False, "dtype": "float32", "attention": "sdpa"},
         "n_features": N_FEATURES.get(method, 256),
         "n_selected": 0 if method == "none" else 10 + layer,
         "l0": 8.0 if is_sae else None,
         "last_block": False,
         **dict.fromkeys(("train", "validation", "test"), test),
+        "interval_unit": "country",
         "baselines": {
             "none": three(0.0, 1.0),
             "full": three(1.0, 0.0625),
@@ -50,12 +58,46 @@ def result(target: str, method: str, layer: int, seed: int = 0, hard=(0.5, 0.5),
     return {**content, **changes}
 
 
+def named_pairs(target: str, seed: int) -> dict:
+    """A pair file: 30 cities in 15 countries, test pairs that go round them; another seed begins elsewhere."""
+    facts = {f"city {i}": {"country": f"country {i // 2}", "continent": f"continent {i // 10}"} for i in range(30)}
+    test = [
+        [f"city {(i + seed) % 30}", f"city {(i + 1 + i // 30 % 29 + seed) % 30}", kind]
+        for kind in ("cause", "isolation")
+        for i in range(N)
+    ]
+    return {"train": [], "validation": [], "test": test, "facts": facts}
+
+
+def fingerprint(content: dict) -> str:
+    content = {key: value for key, value in content.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def outcomes(scores: dict) -> np.ndarray:
+    """[2 N] bool with these scores: right answers lie as evenly among the pairs of a kind as they can."""
+    counts = [round(scores[kind] * N) for kind in ("cause", "isolation")]
+    return np.concatenate([np.diff(np.arange(N + 1) * k // N) > 0 for k in counts])
+
+
 def write(root: Path, content: dict, folder: str | None = None) -> Path:
-    """Put a result where main.py would; root: --output; folder: of the model, if not the one of its name."""
+    """Put a result where main.py would, whole, with its tensors and its pairs; root: --output.
+
+    folder: of the model, if not the one of its name.
+    """
     name = f"layer{content['layer']:02d}-seed{content['seed']}.json"
-    path = root / (folder or content["model"].replace("/", "--")) / content["target"] / content["method"] / name
+    target = root / (folder or content["model"].replace("/", "--")) / content["target"]
+    path = target / content["method"].replace("/", "--") / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
+    pairs = named_pairs(content["target"], content["seed"])
+    (target / content["pairs"]).write_text(json.dumps(pairs))
+    content = {**content, "config": {**content["config"], "pairs_digest": fingerprint(pairs)}}
+    scores = {**content["test"], **content["baselines"]}
+    tensors = {f"outcome_{name}": outcomes(three) for name, three in scores.items() if three}
+    save_file({"theta": np.zeros(content["n_features"], np.float32), **tensors}, path.with_suffix(".safetensors"))
+    digest = hashlib.sha256(path.with_suffix(".safetensors").read_bytes()).hexdigest()[:16]
+    content["tensors_digest"] = digest
+    path.write_text(json.dumps({**content, "digest": fingerprint(content)}))
     return path
 
 

@@ -31,8 +31,7 @@ from imports import functional, tokenizers, torch, transformers
 from saes.autoencoder import SparseAutoencoder
 from saes.loading import save_sae
 from saes.names import hook_point
-from saes.places import locate
-from saes.releases import RELEASES
+from saes.releases import RELEASES, locate
 from toy import saes as toy_saes
 
 COUNTRIES = {  # 5 continents of 4 countries; 6 cities of each are taken from data/cities.csv

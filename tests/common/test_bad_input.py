@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,9 @@ import torch
 from helpers_cli import error_line, fails, finish, require_words, snapshot, start
 from safetensors.torch import load_file, save_file
 
+from common.paths import HOME
 from main import main
+from toy import world as toy
 
 TOY = ("--model", "toy", "--device", "cpu")
 
@@ -356,7 +360,7 @@ CITIES = {
     ),
     "open quote": ("c.csv", HEAD + LYON + '"Rome,Italy,Europe\n' + LYON, ["c.csv", "line 3", "is it a csv?"]),
     "latin-1": ("c.csv", (HEAD + "Zürich,Switzerland,Europe\n").encode("latin-1"), ["c.csv", "UTF-8", "--cities"]),
-    "utf-16": ("c.csv", (HEAD + LYON).encode("utf-16"), ["c.csv", "UTF-8", "--cities"]),
+    "utf-16": ("c.csv", (HEAD + LYON).encode("utf-16-le"), ["c.csv", "UTF-8", "--cities"]),
     "broken json": ("c.json", '{"Lyon": {"Country": "Fra', ["c.json", "not valid json"]),
     "list json": ("c.json", '["Lyon", "Rome"]', ["c.json", "RAVEL", "Continent"]),
     "flat json": ("c.json", '{"Lyon": "France"}', ["c.json", "RAVEL", "Continent"]),
@@ -557,3 +561,34 @@ def test_the_disk_is_full(capsys, monkeypatch, output, done, kind):
     assert not done.with_name("layer03-seed0.json").exists()
     assert main([*NEURON, "--layers", "2", "3", "--output", str(output)]) == 0
     assert done.with_name("layer03-seed0.json").exists()
+
+
+def test_stdout_on_a_full_device_is_one_line(output, done):
+    """What is on disk is whole, and says so."""
+    with open("/dev/full", "w") as full:
+        process = subprocess.run(
+            [sys.executable, HOME / "main.py", *NEURON, "--output", output],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert process.returncode == 1
+    assert "Traceback" not in process.stderr
+    assert process.stderr.splitlines()[-1].startswith("error: cannot write to stdout: no space left on its device")
+    assert done.exists()
+
+
+def test_what_needs_no_model_is_told_before_the_toy_world_is_built(capsys, output, tmp_path, monkeypatch):
+    """A missing SAE in a folder that was named, a broken table of cities, a mode of wandb that there is not."""
+    monkeypatch.setattr(toy, "ensure", lambda *_, **__: pytest.fail("it was built"))
+    monkeypatch.setenv("WANDB_MODE", "sometimes")
+    (tmp_path / "c.csv").write_text("name,land\nLyon,France\n")
+    for flags, words in (
+        (["--methods", "bloom", "--saes", tmp_path / "none"], ["no bloom SAE", "none"]),
+        (["--cities", tmp_path / "c.csv"], ["c.csv", "column"]),
+        (["--wandb"], ["WANDB_MODE", "sometimes"]),
+        (["--against", "all"], ["--against", "one method"]),
+        (["--methods", "das:features"], ["das:features", "add das to --methods"]),
+    ):
+        require_words(fails(capsys, output, "--model", "toy", *map(str, flags)), words)

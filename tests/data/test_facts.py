@@ -1,12 +1,16 @@
 """The tables of cities: ours, RAVEL's and the toy world's."""
 
+import codecs
+import csv
+import io
 from collections import Counter
+from pathlib import Path
 
 import pytest
-from conftest import HOME, SHARED
-from helpers_data import paper_cities
+from helpers_data import SHARED, paper_cities
 
 from common.errors import UserError
+from common.paths import HOME
 from data.facts import City, read_cities
 from toy import world as toy
 
@@ -59,3 +63,75 @@ def test_read_cities_repeated_key_in_json(tmp_path, same):
     else:
         with pytest.raises(UserError, match=r"cities\.json: 'Windsor' occurs twice with different content"):
             read_cities(path)
+
+
+# ---------------------------------------------------------------- as a spreadsheet saves it
+
+TABLE = [["Paris", "France", "Europe"], ["Washington, D.C.; USA", "United States", "North America"], ["Köln", "D", "E"]]
+HEADS = [["city", "country", "continent"], ["City", "Country", "Continent"], [" CITY ", "country\u00a0", " ConTinent"]]
+ENCODINGS = {"utf-8": "UTF-8", "utf-8-sig": "UTF-8", "utf-16": "UTF-16", "utf-16-be with a mark": "UTF-16"}
+
+
+def saved(path: Path, head: list[str], delimiter: str, encoding: str) -> Path:
+    """With a column of others, CRLF, and quotes where they are needed."""
+    with io.StringIO(newline="") as text:
+        csv.writer(text, delimiter=delimiter).writerows([[*head, "Notes"], *([*row, "1,5"] for row in TABLE)])
+        content = text.getvalue()
+    if encoding == "utf-16-be with a mark":
+        path.write_bytes(codecs.BOM_UTF16_BE + content.encode("utf-16-be"))
+    else:
+        path.write_bytes(content.encode(encoding))
+    return path
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"], ids=["commas", "semicolons", "tabs"])
+@pytest.mark.parametrize("head", HEADS, ids=["plain", "titled", "blanks"])
+def test_read_cities_as_a_spreadsheet_saves_them(tmp_path, capsys, head, delimiter, encoding):
+    path = saved(tmp_path / "cities.csv", head, delimiter, encoding)
+    assert read_cities(path) == read_cities(path) == [City(*row) for row in TABLE]
+    said = capsys.readouterr().err.splitlines()
+    if (head, delimiter, ENCODINGS[encoding]) == (HEADS[0], ",", "UTF-8"):
+        assert said == []
+    else:  # once, though the table was read twice
+        words = {",": "commas", ";": "semicolons", "\t": "tabs"}[delimiter]
+        assert said == [
+            f"note: {path} is read as {ENCODINGS[encoding]} with {words}, its columns as "
+            + ", ".join(["city", "country", "continent", "Notes" if head == HEADS[0] else "notes"])
+        ]
+
+
+def test_read_cities_json_in_utf_16(tmp_path):
+    path = tmp_path / "cities.json"
+    path.write_text('{"Köln": {"Country": "Germany", "Continent": "Europe"}}', encoding="utf-16")
+    assert read_cities(path) == [City("Köln", "Germany", "Europe")]
+
+
+HEAD = "city,country,continent\n"
+UNCLEAR = {
+    # content -> what the error names
+    "another delimiter": (
+        HEAD.replace(",", "|").encode(),
+        ["no column city, country, continent", "semicolons or tabs"],
+    ),
+    "one column with it": (b"city;country,continent\n", ["no column city, country", "UTF-8 with commas"]),
+    "a column twice": (b"City,city,Country,continent\n", ["two columns of one name"]),
+    "the same column twice": (b"city,city,country,continent\n", ["two columns of one name"]),
+    "latin-1": (f"{HEAD}Köln,D,E\n".encode("latin-1"), ["not UTF-8 text"]),
+    "utf-16 without a mark": (HEAD.encode("utf-16-le"), ["encoding", "UTF-8"]),
+    "utf-16-be without a mark": (HEAD.encode("utf-16-be"), ["encoding", "UTF-8"]),
+    "utf-32": (HEAD.encode("utf-32"), ["encoding", "UTF-8"]),
+    "utf-16 cut off": (HEAD.encode("utf-16")[:-1], ["not UTF-16 text"]),
+    "open quote": (b'"city,country,continent\n', ["line 1", "city,country,continent"]),
+}
+
+
+@pytest.mark.parametrize("case", UNCLEAR)
+def test_read_cities_says_what_it_cannot_tell(tmp_path, case):
+    content, words = UNCLEAR[case]
+    (tmp_path / "c.csv").write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        read_cities(tmp_path / "c.csv")
+    message = str(caught.value)
+    assert message.count("\n") == 0
+    assert [word for word in (str(tmp_path / "c.csv"), *words) if word not in message] == []

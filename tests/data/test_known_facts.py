@@ -5,9 +5,8 @@ import json
 
 import pytest
 import torch
-from conftest import SHARED
 from helpers_cli import error_line
-from helpers_data import paper_cities, prompts_of
+from helpers_data import SHARED, paper_cities, prompts_of
 
 import main
 from data.facts import read_cities

@@ -4,17 +4,17 @@ import hashlib
 import json
 
 import pytest
-from conftest import HOME
 from helpers_data import PAPER_CITIES, paper_cities, prompts_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import UserError
+from common.paths import HOME
 from data.facts import City, read_cities
 from data.names import ATTRIBUTES, KINDS, MODES, PARTS, SPLITS, other
-from data.pairs import batch_of, make_pairs, named, pairs_digest
+from data.pairs import batch_of, make_pairs, named
 from data.prompts import build_prompts
-from masks.scores import label_baseline
+from masks.scores import score
 
 
 @pytest.mark.parametrize(("target", "baseline"), [("country", 0.565625), ("continent", 0.6775)])
@@ -23,7 +23,7 @@ def test_make_pairs_baseline_of_the_paper(target, baseline):
     prompts = prompts_of(paper_cities())
     parts = make_pairs(prompts, target, "paper", "pairs", seed=0)
     everything = batch_of([pair for part in PARTS for pair in parts[part]], prompts, target)
-    scores = label_baseline(everything, prompts.labels())
+    scores = score(prompts.labels()[everything.base] == everything.label, everything.is_cause)
     assert (scores["n_cause"], scores["n_isolation"]) == (1600, 1600)
     assert scores["isolation"] == 1.0
     assert scores["cause"] == {"country": 210, "continent": 568}[target] / 1600
@@ -95,6 +95,7 @@ def test_named_gives_plain_json():
     parts = make_pairs(prompts, "country", "strict", "cities", seed=0)
     content = named(parts, prompts)
     assert json.loads(json.dumps(content)) == content
+    assert set(content) == {*PARTS, "facts"}
     for part in PARTS:
         assert content[part] == [[PAPER_CITIES[base], PAPER_CITIES[source], kind] for base, source, kind in parts[part]]
 
@@ -104,5 +105,7 @@ def test_make_pairs_paper_mode_is_as_it_was(gpt2_tokenizer, target, digest):
     """The digest is that of commit aaecdb3, which knew one-token cities of GPT-2's tokenizer alone."""
     prompts = build_prompts(read_cities(HOME / "data" / "cities.csv"), gpt2_tokenizer, one_token=True)
     pairs = named(make_pairs(prompts, target, "paper", "pairs", seed=0, max_pairs=500), prompts)
+    facts = pairs.pop("facts")
     assert {part: len(rows) for part, rows in pairs.items()} == dict.fromkeys(PARTS, 1000)
-    assert pairs_digest(pairs) == hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:16] == digest
+    assert hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:16] == digest
+    assert facts["Paris"] == {"country": "France", "continent": "Europe"}

@@ -10,13 +10,13 @@ import json
 import pytest
 import tokenizers
 import transformers
-from conftest import HOME, SHARED
-from helpers_data import PAPER_CITIES, paper_cities
+from helpers_data import PAPER_CITIES, SHARED, paper_cities
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from common.errors import UserError
+from common.paths import HOME
 from data.facts import City, read_cities
 from data.names import ATTRIBUTES, PROMPT_STYLES
 from data.prompts import MERGED, NO_LABEL, NOT_KNOWN, NOT_ONE, Prompts, build_prompts, sentence

@@ -204,7 +204,7 @@ def test_ensure_refuses_a_folder_that_was_changed(world, name):
 def test_ensure_needs_room_before_the_first_byte(world, monkeypatch):
     monkeypatch.setattr(product, "NEEDED", 10**18)
     monkeypatch.setattr(product, "download", None)
-    with pytest.raises(UserError, match=r"1000000000\.00 GB of disk are needed .* make room"):
+    with pytest.raises(UserError, match=r"1000000000\.00 GB are needed .* make room"):
         product.ensure(world)
     assert names_in(world.parent) == set()
 

@@ -9,7 +9,9 @@ from helpers_results import quality_row, result, small_grid, write, write_qualit
 
 import visualisation
 from data.names import ATTRIBUTES
+from drawing.collect import collect
 from grid.profiles import TOY_NOTICE
+from results.estimates import Grid
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 QUIET = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
@@ -91,15 +93,15 @@ def test_another_model_is_no_toy(opened, tmp_path):
 def test_every_image_is_there_and_described(opened, toy_report):
     page = opened(toy_report)
     images = page.evaluate("[...document.images].map(i => [i.complete, i.naturalWidth, i.alt, i.src.slice(0, 19)])")
-    assert len(images) == 11  # 3 per target, SAE quality, 2 at each of 2 layers
+    assert len(images) == 13  # 4 per target, SAE quality, 2 at each of 2 layers
     for complete, width, alt, source in images:
         assert complete
         assert width > 0
         assert len(alt) > 80
         assert source == "data:image/svg+xml;"
-    assert len({alt for _, _, alt, _ in images}) == 11
+    assert len({alt for _, _, alt, _ in images}) == 13
     captions = [caption.inner_text() for caption in page.query_selector_all("figcaption")]
-    assert len(captions) == 11
+    assert len(captions) == 13
     assert all(len(caption) > 40 for caption in captions)
 
 
@@ -111,15 +113,21 @@ def test_tables_hold_the_numbers_of_the_results(opened, tmp_path):
     assert visualisation.main(["--results", str(root), "--output", str(tmp_path / "fig"), "--report"]) == 0
     page = opened(tmp_path / "fig" / "report.html")
     row = '[data-target="country"][data-layer="1"]'
-    interval = "[0.125, 0.875]"
-    own = ["bloom", "0.125", "0.875", "0.500", interval, "0.250", "0.500", "0.375", interval, "17/256", "12.3"]
+    grid = Grid(collect(root / "toy").results)
+
+    def interval(method: str, mask: str) -> str:
+        estimate = grid.score("country", method, 1, mask, "disentangle")
+        return f"[{estimate.low:.3f}, {estimate.high:.3f}]"
+
+    own = ["bloom", "0.125", "0.875", "0.500", interval("bloom", "hard")]
+    own += ["0.250", "0.500", "0.375", interval("bloom", "soft"), "17/256", "12.3"]
     assert cells(page, f'{row}[data-method="bloom"]:not([data-reconstruction])') == own
-    spliced = 2 * ["0.062", "0.500", "0.281", "\N{EN DASH}"]
+    spliced = 2 * ["0.062", "0.500", "0.281", interval("bloom", "reconstruction")]
     expected = ["reconstruction", *spliced, "\N{EN DASH}", "12.3"]
     assert cells(page, f'{row}[data-method="bloom"][data-reconstruction]') == expected
     assert cells(page, f'{row}[data-method="none"]')[1:4] == ["0.000", "1.000", "0.500"]
-    full = cells(page, f'{row}[data-method="full"]')  # beside the others, without an interval
-    assert full == ["full", *2 * ["1.000", "0.062", "0.531", "\N{EN DASH}"], "\N{EN DASH}", "\N{EN DASH}"]
+    full = cells(page, f'{row}[data-method="full"]')  # beside the others
+    assert full == ["full", *2 * ["1.000", "0.062", "0.531", interval("full", "hard")], "\N{EN DASH}", "\N{EN DASH}"]
     glance = [row.inner_text().split() for row in page.query_selector_all("#glance-country tbody tr")]
     assert glance == [["none", "0.50"], ["full", "0.53"], ["bloom", "0.50"]]
     assert "was not run" not in page.inner_text("#run")
@@ -141,15 +149,22 @@ def test_every_score_of_a_grid_is_in_the_tables(opened, toy_report):
     assert len(quality) == 8
 
 
-def test_intervals_over_seeds(opened, tmp_path):
-    """das: disentangle 0.9375, 0.9453125, 0.953125 (seed / 128 apart): half width 4.30265 * 0.0078125 / sqrt(3)."""
+def test_intervals_are_those_of_the_grid(opened, tmp_path):
+    """das: disentangle 0.9375, 0.9453125, 0.953125; neuron at layer 0: 0.625."""
     page = opened(made(tmp_path, (0, 1, 2)))
+    grid = Grid(collect(tmp_path / "results" / "toy").results)
+    estimate = grid.score("country", "das", 0, "hard", "disentangle")
     found = cells(page, '[data-target="country"][data-layer="0"][data-method="das"]')
-    half = 4.30265 * 0.0078125 / 3**0.5
-    assert found[3:5] == ["0.945", f"[{0.9453125 - half:.3f}, {0.9453125 + half:.3f}]"]
-    assert "over seeds" in page.inner_text("#scores-country-caption")
+    assert found[3:5] == ["0.945", f"[{estimate.low:.3f}, {estimate.high:.3f}]"]
+    assert "another seed on other countries" in page.inner_text("#scores-country-caption")
+    (compared,) = [c for c in grid.compare("neuron", "hard") if (c.target, c.layer, c.method) == ("country", 0, "das")]
+    (row,) = page.query_selector_all("#differences tr[data-target=country][data-layer='0'][data-method=das]")
+    shown = [cell.inner_text().strip() for cell in row.query_selector_all("th, td")]
+    assert shown[:5] == ["country", "0", "das", "neuron", "+0.320"]
+    assert shown[5] == f"[{compared.low:+.3f}, {compared.high:+.3f}]"
+    assert shown[8] == "better"
     wins = [cell.inner_text() for cell in page.query_selector_all("#glance-country td.wins")]
-    assert wins == ["0.62", "0.66", "0.69", "0.95", "0.95", "0.95"]  # neuron and das, at three layers
+    assert wins == ["0.95", "0.95"]  # das, at the two layers where masks were trained
 
 
 def test_settings_and_provenance(opened, toy_report):

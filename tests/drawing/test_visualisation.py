@@ -5,7 +5,6 @@ import json
 import math
 import re
 import shutil
-import statistics
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -13,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import HOME
 from helpers_cli import error_line, finish, require_words, snapshot, start
 from helpers_results import quality_row, result, small_grid, three, write, write_quality
 from hypothesis import HealthCheck, given, settings
@@ -24,12 +22,12 @@ from matplotlib.text import Text
 from PIL import Image
 
 import visualisation
+from common.paths import HOME
 from data.names import ATTRIBUTES
 from drawing import figures
 from drawing.banner import banner
-from drawing.canvas import STYLES, look
+from drawing.canvas import STYLES, look, style_of
 from drawing.collect import PAPER_RESULTS, collect, missing
-from drawing.estimates import Grid, over_seeds, t_quantile
 from drawing.features import score_against_features
 from drawing.halves import cause_against_isolation
 from drawing.quality import FLOOR, sae_quality
@@ -37,6 +35,7 @@ from drawing.scores import as_published, by_layer
 from drawing.training import by_epoch, trained_layers
 from featurizers.methods import METHODS
 from grid.profiles import TOY_NOTICE
+from results.estimates import Grid
 
 PAPER = json.loads(PAPER_RESULTS.read_text())
 GPT2 = "openai-community/gpt2"
@@ -70,25 +69,6 @@ def run(capsys, *argv) -> tuple[int, str, str]:
     return code, *capsys.readouterr()
 
 
-# ---------------------------------------------------------------- estimates
-
-
-def test_t_quantiles_are_those_of_the_table():
-    """Two-sided 95 %, from any statistics book."""
-    for df, t in ((1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (9, 2.262), (10, 2.228), (30, 2.042), (120, 1.980)):
-        assert t_quantile(df) == pytest.approx(t, abs=5e-4)
-
-
-def test_interval_over_three_seeds_by_hand():
-    """0.5, 0.6, 0.7: mean 0.6, sd 0.1, half width 4.3027 * 0.1 / sqrt(3) = 0.24841."""
-    estimate = over_seeds([0.5, 0.6, 0.7])
-    assert (estimate.mean, estimate.n) == (pytest.approx(0.6), 3)
-    assert estimate.low == pytest.approx(0.6 - 0.24841, abs=1e-5)
-    assert estimate.high == pytest.approx(0.6 + 0.24841, abs=1e-5)
-    assert over_seeds([0.5]).low is None
-    assert over_seeds([]) is None
-
-
 # ---------------------------------------------------------------- scores by layer
 
 
@@ -100,7 +80,10 @@ def test_lines_are_the_numbers_of_the_results(tmp_path):
     assert line(figure, "line-none") == ([0, 1, 2], [0.5] * 3)
     assert line(figure, "line-full") == ([0, 1, 2], [0.53125] * 3)  # nobody ran it: it stands beside the others
     (whiskers,) = artists(figure, "whiskers-das")
-    assert [[tuple(y) for y in segment[:, 1:]] for segment in whiskers.get_segments()] == [[(0.125,), (0.875,)]] * 3
+    found = grid.score("country", "das", 0, "hard", "disentangle")
+    assert 0 < found.low < 0.9375 < found.high < 1
+    for segment in whiskers.get_segments():
+        assert list(segment[:, 1]) == pytest.approx([found.low, found.high])
 
 
 def test_soft_and_hard_are_not_swapped(tmp_path):
@@ -127,19 +110,25 @@ def test_bands_over_three_seeds(tmp_path):
     for layer in (0, 1):
         for seed, isolation in enumerate((0.5, 0.6, 0.7)):
             write(tmp_path, result("country", "das", layer, seed, hard=(0.5, isolation)))
-    figure = draw(by_layer, grid_of(tmp_path), "country", "hard")
+    grid = grid_of(tmp_path)
+    figure = draw(by_layer, grid, "country", "hard")
     assert line(figure, "line-das")[1] == pytest.approx([0.55, 0.55])
     (band,) = artists(figure, "band-das")
     heights = {round(float(y), 5) for y in band.get_paths()[0].vertices[:, 1]}
-    half = 4.30265 * 0.05 / math.sqrt(3)
-    assert heights == {round(0.55 - half, 5), round(0.55 + half, 5)}
+    found = grid.score("country", "das", 0, "hard", "disentangle")
+    assert heights == {round(found.low, 5), round(found.high, 5)}
+    assert found.low < 0.5 < 0.6 < found.high  # seeds that lie .05 apart cannot be told apart from .1 by three
     assert artists(figure, "whiskers-das") == []
     assert "n = 3" in texts(figure)
 
 
 def test_each_target_has_its_own_baseline(tmp_path):
     for target, none in (("country", 0.565625), ("continent", 0.6775)):
-        baselines = {"none": {**three(2 * none - 1, 1.0), "disentangle": none}, "full": three(1, 0)}
+        baselines = {
+            "none": {**three(2 * none - 1, 1.0), "disentangle": none},
+            "full": three(1, 0),
+            "reconstruction": None,
+        }
         changes = {"model": GPT2, "mode": "paper", "baselines": baselines}
         write(tmp_path, result(target, "neuron", 0, **changes))
         write(tmp_path, result(target, "neuron", 1, **changes))
@@ -270,12 +259,13 @@ def test_sae_quality_of_odd_size(tmp_path, value):
 
 def all_figures(root: Path, model: str = "toy", mask: str = "hard") -> dict:
     collection = collect(root / model.replace("/", "--"))
-    inputs = figures.Inputs(collection, Grid(collection.results), mask, PAPER if model == GPT2 else None)
+    inputs = figures.Inputs(collection, Grid(collection.results), mask, "neuron", PAPER if model == GPT2 else None)
     with look():
         found = {
-            entry.name.format(value): entry.draw(inputs, value).figure
+            entry.name.format(value): drawing.figure
             for entry in figures.FIGURES
             for value in entry.each(inputs)
+            if (drawing := entry.draw(inputs, value))
         }
         return {**found, "title1": banner().figure, "published": as_published(PAPER, "country").figure}
 
@@ -416,13 +406,18 @@ def lab(rgb):
 
 def test_figures_say_what_they_show(every_figure):
     require_words(texts(every_figure["toy country"]), ["toy world", "hard mask", "mode strict", "split by cities"])
-    require_words(texts(every_figure["toy country"]), ["1 seed", "30 cities", "bootstrap interval over cities"])
-    require_words(texts(every_figure["three country"]), [GPT2, "soft mask", "3 seeds", "n = 3", "t(n-1)", "published"])
+    require_words(
+        texts(every_figure["toy country"]), ["1 seed", "30 cities", "95 % interval for this seed on other countries"]
+    )
+    require_words(
+        texts(every_figure["three country"]),
+        [GPT2, "soft mask", "3 seeds", "n = 3", "another seed on other countries", "published"],
+    )
     require_words(texts(every_figure["toy published"]), ["published", "not computed by this code", "0.565625"])
 
 
 def test_every_figure_of_a_model_with_a_notice_has_it(every_figure, tmp_path):
-    """By the results, which say it wherever they are drawn; older ones are known by their model's name."""
+    """By the results, which say it wherever they are drawn."""
     for name, figure in every_figure.items():
         is_of_a_model = not name.endswith(("title1", "published"))
         assert (TOY_NOTICE in texts(figure)) == (name.startswith("toy ") and is_of_a_model), name
@@ -430,8 +425,6 @@ def test_every_figure_of_a_model_with_a_notice_has_it(every_figure, tmp_path):
     small_grid(tmp_path / "own", model="smollm2", notice=said)
     found = all_figures(tmp_path / "own", "smollm2")
     assert {name for name, figure in found.items() if said in texts(figure)} == found.keys() - {"title1", "published"}
-    write(tmp_path / "old", {k: v for k, v in result("country", "das", 0).items() if k != "notice"})
-    assert TOY_NOTICE in texts(all_figures(tmp_path / "old")["country"])
 
 
 def test_report_has_the_notice_once_at_its_top_and_under_each_figure(tmp_path, capsys):
@@ -468,7 +461,7 @@ def test_all_figures_of_a_grid(tmp_path, capsys):
     code, out, err = run(capsys, "--results", root, "--output", tmp_path / "fig")
     assert code == 0
     names = {"country", "continent", "title1", "sae_quality"}
-    names |= {f"{kind}_{target}" for kind in ("cause_isolation", "features") for target in ATTRIBUTES}
+    names |= {f"{kind}_{target}" for kind in ("cause_isolation", "features", "differences") for target in ATTRIBUTES}
     names |= {f"L{layer}{measure}" for layer in (0, 1) for measure in ("acc", "loss")}
     assert {path.name for path in (tmp_path / "fig").iterdir()} == {
         f"{n}.{kind}" for n in names for kind in ("png", "svg")
@@ -638,6 +631,33 @@ def test_broken_and_foreign_files_are_named_in_one_line(tmp_path, capsys):
     assert line(figure, "line-das")[0] == [2]
 
 
+def test_a_users_own_saes_are_drawn_and_reported_like_any_other(tmp_path, capsys):
+    root = small_grid(tmp_path / "results")
+    mine, other = "sae:runs/mine", "sae:/far/away/" + "x" * 60
+    for layer in (0, 1):
+        for method, score in ((mine, 0.75), (other, 0.25)):
+            write(root, result("country", method, layer, hard=(score, 0.5)))
+    write_quality(root, [quality_row(method, 0, "country") for method in ("openai", mine, other)])
+    code, _, err = run(capsys, "--results", root, "--output", tmp_path / "fig", "--report")
+    assert code == 0
+    assert "skipped" not in err
+    grid = grid_of(root)
+    assert grid.methods == ["neuron", "das", "openai", "apollo-e2e", other, mine]
+    figure = draw(by_layer, grid, "country", "hard")
+    assert line(figure, f"line-{mine}") == ([0, 1], [0.625, 0.625])
+    assert line(figure, f"line-{other}") == ([0, 1], [0.375, 0.375])
+    assert "sae:runs/mine" in texts(figure)
+    assert style_of(mine) == style_of(mine) != style_of(other)
+    require_legible(figure)
+    for name, figure in all_figures(root).items():
+        if not name.startswith(("L", "title", "published")) and "continent" not in name:
+            require_legible(figure)
+            assert "sae:runs/mine" in texts(figure), name
+    page = (tmp_path / "fig" / "report.html").read_text()
+    assert page.count(f'data-method="{mine}"') >= 4  # scores and reconstructions at two layers, and differences
+    assert f'<th scope="row">{mine}</th><td class="text">0</td>' in page  # SAE quality
+
+
 def test_only_broken_files(tmp_path, capsys):
     path = small_grid(tmp_path / "results") / "toy" / "country" / "das" / "layer00-seed0.json"
     shutil.rmtree(tmp_path / "results" / "toy" / "continent")
@@ -737,12 +757,6 @@ def test_mangled_json_is_never_a_traceback(tmp_path, capsys, monkeypatch, data):
 def draw_only(figure) -> None:
     with look():
         FigureCanvasAgg(figure).draw()
-
-
-def test_standard_deviation_is_the_samples():
-    values = [0.1, 0.4, 0.45, 0.9]
-    half = t_quantile(3) * statistics.stdev(values) / 2
-    assert over_seeds(values).high == pytest.approx(statistics.mean(values) + half)
 
 
 def test_the_script_itself(tmp_path):

@@ -26,6 +26,8 @@ from grid import profiles, trainer
 from grid.profiles import TOY_NOTICE
 from grid.table import summary, table
 from main import main
+from results.estimates import Grid
+from results.reading import read_result
 
 TOY = ("--model", "toy", "--device", "cpu")
 SMALL = (*TOY, "--methods", "none", "neuron", "bloom", "--layers", "2", "5", "--epochs", "1")
@@ -77,7 +79,7 @@ def require_same(found: dict[str, dict], expected: dict[str, dict]) -> None:
         for key, tensor in result["tensors"].items():
             assert torch.equal(tensor, other["tensors"][key]), f"{name}: {key}"
         # the commit may be another one if someone is at work on this checkout
-        left_out = ("tensors", "seconds", "commit")
+        left_out = ("tensors", "seconds", "commit", "digest")
         assert {k: v for k, v in result.items() if k not in left_out} == {
             k: v for k, v in other.items() if k not in left_out
         }, name
@@ -96,7 +98,7 @@ def require_no_leftovers(root: Path) -> None:
 
 def test_exactly_these_files(small):
     root, _ = small
-    expected = {"cities.json"}
+    expected = {"cities.json", "estimates.json"}
     for target in TARGETS:
         expected.add(f"{target}/pairs-strict-cities-seed0.json")
         for method in ("none", "neuron", "bloom"):
@@ -121,7 +123,7 @@ def test_keys_of_a_result(small):
         assert f"layer{result['layer']:02d}-seed{result['seed']}" == file
         assert [result[key] for key in ("mode", "split")] == ["strict", "cities"]
         config = result["config"]
-        assert [config[key] for key in ("format", "one_token", "dtype")] == [2, False, "float32"]
+        assert [config[key] for key in ("format", "one_token", "dtype")] == [3, False, "float32"]
         assert config["attention"] in ("sdpa", "eager")
         assert result["notice"] == TOY_NOTICE
         assert result["seconds"] >= 0
@@ -176,7 +178,8 @@ def test_tensors(small):
     """theta has full width, also of an SAE of which only some latents ever fire."""
     for name, result in results(small[0]).items():
         theta = result["tensors"]["theta"]
-        assert list(result["tensors"]) == ["theta"], name
+        outcomes = ["full", "hard", "none", *["reconstruction"] * (result["method"] == "bloom"), "soft"]
+        assert sorted(result["tensors"]) == [*(f"outcome_{name}" for name in outcomes), "theta"], name
         assert theta.dtype == torch.float32
         assert theta.shape == (256 if result["method"] == "bloom" else 64,)
         assert result["n_features"] == len(theta)
@@ -206,9 +209,12 @@ def test_pair_files(small, toy_world):
     assert known <= facts.keys()
     for target, other in (TARGETS, TARGETS[::-1]):
         pairs = json.loads((root / target / "pairs-strict-cities-seed0.json").read_text())
-        assert pairs.keys() == {"train", "validation", "test"}
+        assert pairs.keys() == {"train", "validation", "test", "facts"}
+        taking_part = pairs.pop("facts")
+        assert taking_part == {city: facts[city] for city in taking_part}
         cities = {part: {city for row in rows for city in row[:2]} for part, rows in pairs.items()}
         assert cities["train"] | cities["validation"] | cities["test"] <= known
+        assert set(taking_part) == cities["train"] | cities["validation"] | cities["test"]
         assert not cities["train"] & (cities["validation"] | cities["test"])
         assert not cities["validation"] & cities["test"]
         for part, rows in pairs.items():
@@ -266,7 +272,7 @@ def test_running_again_changes_nothing(small, tmp_path, monkeypatch):
     root, out = small
     shutil.copytree(root.parent, tmp_path / "out")
     before = snapshot(tmp_path)
-    assert len(before) == 27
+    assert len(before) == 28
     monkeypatch.setattr(trainer, "train", no_training)
     _, again = run(tmp_path, *SMALL)
     after = snapshot(tmp_path)
@@ -430,9 +436,9 @@ def test_no_line_is_wider_than_80_columns(small):
 
 def test_the_table_of_the_whole_paper_is_no_wider_than_80_columns(small):
     """12 layers, all methods, SAEs of 46,080 latents that are all selected, and three seeds."""
-    found = results(small[0])
+    found = {path: read_result(path, small[0]) for path in small[0].glob("*/*/layer02-seed0.json")}
     rows = [
-        found[f"{target}/{'bloom' if METHODS[method].release else 'neuron'}/layer02-seed0"]
+        found[small[0] / target / ("bloom" if METHODS[method].release else "neuron") / "layer02-seed0.json"]
         | {"target": target, "method": method, "layer": layer, "seed": seed, "model": "openai-community/gpt2"}
         | {"n_features": 46080, "n_selected": 46080, "l0": 46080.0}
         for target in TARGETS
@@ -440,7 +446,8 @@ def test_the_table_of_the_whole_paper_is_no_wider_than_80_columns(small):
         for layer in range(12)
         for seed in range(3)
     ]
-    for text in (table(rows, list(METHODS)), summary(rows, list(METHODS))):
+    grid = Grid(rows)
+    for text in (table(grid, "hard", "neuron"), summary(grid)):
         require_narrow(text)
         assert all(method in text for method in METHODS)
 
@@ -491,6 +498,17 @@ def test_wandb_offline(toy_world, tmp_path):
     assert [path.stat().st_size > 0 for path in log.glob("*.wandb")] == [True]
     assert list(results(tmp_path / "out" / "toy")) == ["country/none/layer02-seed0"]
     assert "results: " in out
+
+
+def test_wandb_logs_what_was_done_before_without_it(toy_world, tmp_path):
+    argv = [*TOY, "--targets", "country", "--methods", "none", "full", "--layers", "2", "--epochs", "1"]
+    assert main([*argv, "--output", str(tmp_path / "out")]) == 0
+    places = {f"WANDB_{kind}_DIR": tmp_path / "own" / kind.lower() for kind in ("CONFIG", "CACHE", "DATA")}
+    places |= {"WANDB_MODE": "offline", "WANDB_DIR": None}
+    status, _, err = finish(start(*argv, "--wandb", "--output", tmp_path / "out", **places))
+    assert status == 0, err
+    assert "2 done before, 0 to do" in err
+    assert len(list((tmp_path / "out" / "wandb").glob("offline-run-*"))) == 2
 
 
 # ---------------------------------------------------------------- libraries

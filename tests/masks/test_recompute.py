@@ -107,14 +107,18 @@ class Judge:
     def patched(self, result: dict, tensors: dict, mask: torch.Tensor, base, source) -> torch.Tensor:
         """The vectors that take the place of the base's, [N, d_model]."""
         config, x = result["config"], self.vectors_after(result["layer"])
-        if result["method"] in SAE_METHODS:
-            latents = self.latents_after(result["method"], result["layer"], config["raw_residual"])
+        method, _, control = result["method"].partition(":")
+        if method in SAE_METHODS:
+            latents = self.latents_after(method, result["layer"], config["raw_residual"])
             mixed = (1 - mask) * latents.z[base] + mask * latents.z[source]
+            if control == "permuted":  # latent i writes row order[i] of the decoder
+                order = torch.randperm(mixed.shape[1], generator=torch.Generator().manual_seed(result["seed"]))
+                mixed = torch.zeros_like(mixed).index_copy(1, order, mixed)
             patched = latents.decode(mixed, base)
             if config["error_term"]:
                 patched = patched + (x[base] - latents.decode(latents.z[base], base))
             return patched
-        rotation = tensors["rotation"] if result["method"] == "das" else torch.eye(x.shape[1])
+        rotation = tensors["rotation"] if method == "das" else torch.eye(x.shape[1])
         features = x @ rotation
         return ((1 - mask) * features[base] + mask * features[source]) @ rotation.T
 
@@ -193,6 +197,11 @@ VARIANTS = {
         *("--prompt", "few-shot", "--unfiltered", "--mode", "paper", "--methods", "full", "neuron", "apollo-e2e+ds"),
         *("--layers", "1", "--targets", "continent", "--epochs", "1", "--max-pairs", "60"),
     ],
+    "controls": [
+        *("--methods", "neuron", "neuron:features", "neuron:shuffled", "das", "das:random", "das:features"),
+        *("das:shuffled", "bloom", "bloom:permuted", "bloom:features", "bloom:shuffled", "--layers", "2"),
+        *("--epochs", "1", "--targets", "country"),
+    ],
     "both": [
         *("--raw-residual", "--error-term", "--methods", "apollo-e2e", "bloom", "--layers", "3"),
         *("--epochs", "1", "--targets", "continent"),
@@ -263,7 +272,7 @@ def test_every_saved_baseline_can_be_recomputed(grids, judge, name):
         method = result["method"]
         neuron = {**result, "method": "neuron"}
         wanted = {"none": (neuron, 0.0), "full": (neuron, 1.0)}
-        if method in SAE_METHODS:
+        if method.partition(":")[0] in SAE_METHODS:
             wanted["reconstruction"] = (result, 0.0)
         else:
             assert result["baselines"]["reconstruction"] is None
@@ -298,7 +307,10 @@ def test_theta_and_rotation_are_as_described(grids, judge, name):
         result, theta = saved.result, saved.tensors["theta"]
         x = judge.vectors_after(layer)
         n_features = x.shape[1]
-        assert set(saved.tensors) == ({"theta", "rotation"} if method == "das" else {"theta"})
+        outcomes = {f"outcome_{name}" for name, scores in result["baselines"].items() if scores}
+        expected = {"theta", "outcome_soft", "outcome_hard"} | outcomes
+        method, _, control = method.partition(":")
+        assert set(saved.tensors) == (expected | {"rotation"} if method == "das" else expected)
         if method == "das":
             rotation = saved.tensors["rotation"]
             torch.testing.assert_close(rotation.T @ rotation, torch.eye(n_features), rtol=0, atol=1e-5)
@@ -316,6 +328,12 @@ def test_theta_and_rotation_are_as_described(grids, judge, name):
         assert theta.shape == (n_features,)
         assert result["n_features"] == n_features
         assert result["n_selected"] == int((theta > 0).sum())
+        if control == "features":
+            trained = grids(name)["country", method, layer]
+            assert result["n_selected"] == trained.result["n_selected"] > 0
+            assert not torch.equal(theta > 0, trained.tensors["theta"] > 0)
+            if method == "das":
+                assert torch.equal(saved.tensors["rotation"], trained.tensors["rotation"])
         if method in ("none", "full"):
             assert result["n_selected"] == (n_features if method == "full" else 0)
 
@@ -344,7 +362,7 @@ def test_pair_files_obey_their_mode_and_split(grids, judge, name):
     for (target, _, _), saved in grids(name).items():
         mode, split, seed = (saved.result[key] for key in ("mode", "split", "seed"))
         assert saved.result["pairs"] == f"pairs-{mode}-{split}-seed{seed}.json"
-        assert set(saved.pairs) == set(PARTS)
+        assert set(saved.pairs) == {*PARTS, "facts"}
         everything = [tuple(pair) for part in PARTS for pair in saved.pairs[part]]
         assert len(everything) == len(set(everything))  # no pair twice, in one part or in two
         assert cities_of(everything) <= set(judge.names)

@@ -211,3 +211,18 @@ def test_patch_at_another_position_shows_against_hooks(layer):
             differences.append(largest_share(subject.logits(final), torch.stack(wanted)))
     assert differences[0] < 1e-4
     assert differences[1] > 1e-2
+
+
+def test_digest_covers_a_head_that_is_not_the_embedding():
+    """Two checkpoints equal but for an untied lm_head."""
+    config = transformers.GPT2Config(
+        vocab_size=40, n_positions=16, n_embd=8, n_layer=1, n_head=2, tie_word_embeddings=False
+    )
+    torch.manual_seed(0)
+    model = transformers.GPT2LMHeadModel(config).eval()
+    digests = []
+    for _ in range(2):
+        digests.append(Subject(model, None, "a").digest())
+        with torch.no_grad():
+            model.lm_head.weight[3, 5] += 1e-3
+    assert digests[0] != digests[1]

@@ -4,9 +4,9 @@ import os
 
 import pytest
 import torch
-from conftest import HOME
 from helpers_decoders import by_hooks, largest_share
 
+from common.paths import HOME
 from data.facts import read_cities
 from data.prompts import build_prompts
 from models import load_subject

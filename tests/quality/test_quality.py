@@ -55,6 +55,21 @@ def test_weights_say_how_often_a_vector_occurs():
     assert quality.reconstruction(x, x_hat, torch.tensor([1.0, 4.0, 2.0])) == pytest.approx(wanted, rel=1e-12)
 
 
+def test_explained_variance_is_saelens_s():
+    """And is not SAEBench's, which subtracts the square of the mean of x^2 in the place of |mean(x)|^2."""
+    evals = pytest.importorskip("sae_lens.evals")
+    generator = torch.Generator().manual_seed(0)
+    x = 1 + torch.randn(40, 6, generator=generator)
+    x_hat = x + 0.5 * torch.randn(40, 6, generator=generator)
+    theirs = evals.ExplainedVarianceCalculator()
+    for part in (slice(0, 30), slice(30, 40)):
+        theirs.add_batch(sae_output=x_hat[part], hidden_acts=x[part])
+    ours = quality.reconstruction(x, x_hat)["explained_variance"]
+    assert ours == pytest.approx(float(theirs.compute()), abs=1e-5)
+    saebench = 1 - (x - x_hat).pow(2).sum(1).mean() / (x.pow(2).sum(1).mean() - x.pow(2).mean() ** 2)
+    assert ours != pytest.approx(float(saebench), abs=0.05)
+
+
 def test_no_variance_to_explain():
     x = torch.ones(3, 2)
     assert quality.reconstruction(x, x)["explained_variance"] is None

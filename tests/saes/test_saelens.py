@@ -6,9 +6,12 @@ out is what the library computes on the residual that the file says it was train
 
 import contextlib
 import json
+import os
+import shlex
 import shutil
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -16,6 +19,8 @@ import huggingface_hub
 import pytest
 import torch
 from helpers_cli import HOME, error_line, fails, require_words
+from helpers_hosts import Hosts
+from huggingface_hub import constants as hub_constants
 
 import eval_sae
 import imports
@@ -24,10 +29,11 @@ from common.errors import UserError
 from featurizers.sae import Sae
 from saes import source
 from saes.loading import load_sae
-from saes.places import locate, release_named
+from saes.releases import locate, release_named
 from toy import world as toy
 
 sae_lens = pytest.importorskip("sae_lens")
+ActivationScaler = pytest.importorskip("sae_lens.training.activation_scaler").ActivationScaler
 
 D, N = 12, 30
 CLASSES = {
@@ -320,6 +326,25 @@ def test_what_cannot_be_used_is_refused_in_one_line(capsys, toy_world, tmp_path,
     require_words(line, [name.removeprefix("sae:"), *words])
 
 
+@pytest.mark.parametrize("digits", [5, 4301, 5000])
+@pytest.mark.parametrize("hook", ["blocks.{}.hook_resid_pre", "blocks.{}.hook_out", "model.layers.{}", "h.{}.input"])
+def test_a_hook_point_of_many_digits_is_a_damaged_file(capsys, toy_world, tmp_path, write, hook, digits):
+    name, _ = write(d_in=64, about={"hook_name": hook.format("9" * digits)})
+    line = fails(capsys, tmp_path / "out", *SMALL, "--methods", name)
+    require_words(line, [name.removeprefix("sae:"), "cfg.json", "damaged", f"{digits} digits"])
+
+
+@pytest.mark.parametrize("names", [("W_dec",), ("W_enc", "W_dec")], ids=" ".join)
+@pytest.mark.parametrize("architecture", CLASSES)
+def test_weights_whose_results_overflow_are_refused(write, architecture, names):
+    name, library = write(architecture)
+    for key in names:
+        getattr(library, key).data.fill_(1e30)
+    library.save_model(name.removeprefix("sae:"))
+    with pytest.raises(UserError, match="overflow"):
+        load(name)
+
+
 def test_what_is_not_there_is_refused(capsys, toy_world, tmp_path, write):
     output = tmp_path / "out"
     name, _ = write(d_in=64)
@@ -393,6 +418,7 @@ def hub(monkeypatch, tmp_path):
             raise FileNotFoundError(f"404 Client Error. {repository}/{file}")
         return str(path)
 
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda _: None)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     source.download.cache_clear()
     yield tmp_path / "hub", asked
@@ -464,3 +490,129 @@ def test_a_factor_from_the_list_is_folded_in(hub, monkeypatch):
     latents, context = folded.encode(x)
     torch.testing.assert_close(latents, library.encode(x).detach())
     torch.testing.assert_close(folded.decode(latents, context), library(x).detach())
+
+
+# ---------------------------------------------------------------- a hub that does not answer
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    """The hub on this machine, with a cache of its own, which is not waited for."""
+    hosts = Hosts()
+    lead_to(hosts.url, monkeypatch)
+    monkeypatch.setattr(hub_constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail(f"waits {seconds} s"))
+    source.download.cache_clear()
+    yield hosts
+    source.download.cache_clear()
+    hosts.close()
+
+
+def lead_to(url: str, monkeypatch) -> None:
+    monkeypatch.setattr(hub_constants, "ENDPOINT", url)
+    monkeypatch.setattr(hub_constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 408, 429, 500, 503, 504])
+def test_the_hub_is_asked_once(server, capsys, tmp_path, status):
+    server.status["someone"] = status
+    line = fails(capsys, tmp_path / "out", *SMALL, "--methods", "sae:someone/repository/folder")
+    require_words(line, ["folder/cfg.json of someone/repository", "hub", "local folder"])
+    assert len([path for _, path, _ in server.requests if "/resolve/" in path]) == 1
+
+
+def test_no_network_is_said_at_once(server, monkeypatch, capsys, tmp_path):
+    lead_to("http://127.0.0.1:9", monkeypatch)
+    require_words(fails(capsys, tmp_path / "out", *SMALL, "--methods", "sae:someone/repository"), ["cfg.json", "hub"])
+
+
+def test_what_the_hub_has_is_read_and_kept(server, write, tmp_path):
+    """And is read from the cache where the hub does not answer any more."""
+    folder = Path(write()[0].removeprefix("sae:"))
+    files = {f"a/b/{name}": (folder / name).read_bytes() for name in (source.CONFIG, source.WEIGHTS)}
+    server.repositories["someone/repository"] = {"main": files}
+    name = "sae:someone/repository/a/b"
+    sae = load_sae(name, source.find(name).folder)
+    assert Path(sae.path).read_bytes() == files["a/b/sae_weights.safetensors"]
+    source.download.cache_clear()
+    server.status["someone"] = 503
+    assert load_sae(name, source.find(name).folder).path == sae.path
+
+
+@pytest.mark.parametrize("name", ["runs/nix", "runs/a/nix", "./runs/nix", "../nix/nix", "~/nix/nix", "/nix/nix", "nix"])
+def test_a_name_that_looks_like_a_path_is_not_asked_for(server, monkeypatch, tmp_path, name):
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=f"^sae:{name}: .*nix is not a folder"):
+        source.find(f"sae:{name}")
+    assert server.requests == []
+
+
+# ---------------------------------------------------------------- checkpoints of a training
+
+
+def checkpoint(folder: Path, architecture: str, factor: float | None):
+    """As the trainer writes one on its way: (the training SAE, the scaler of its inputs)."""
+    cls = getattr(sae_lens, f"{architecture}TrainingSAE")
+    config = getattr(sae_lens, f"{architecture}TrainingSAEConfig")
+    about = {"model_name": "toy", "hook_name": "blocks.3.hook_resid_pre", "model_from_pretrained_kwargs": CENTRED}
+    with quiet():
+        about = sae_lens.saes.sae.SAEMetadata(**about)
+        k = {"k": 5} if architecture == "TopK" else {}
+        sae = cls(config(d_in=D, d_sae=N, metadata=about, normalize_activations="expected_average_only_in", **k))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in sae.parameters():
+            parameter.copy_(0.3 * torch.rand(parameter.shape, generator=generator))
+    sae.save_model(folder)
+    scaler = ActivationScaler(factor)
+    scaler.save(str(folder / "activation_scaler.json"))
+    return sae, scaler
+
+
+@pytest.mark.parametrize("architecture", ["Standard", "JumpReLU", "Gated", "TopK"])
+def test_a_checkpoint_is_scaled_by_the_file_beside_it(tmp_path, architecture):
+    """As the trainer itself does: scale, encode; decode, scale back."""
+    _, scaler = checkpoint(tmp_path, architecture, 0.25)
+    with quiet():
+        library = sae_lens.SAE.load_from_disk(tmp_path)
+    x = vectors()
+    mean = x.mean(-1, keepdim=True)
+    with torch.no_grad():
+        expected = library.encode(scaler.scale(x - mean))
+        x_hat = scaler.unscale(library.decode(expected)) + mean
+    name = f"sae:{tmp_path}"
+    sae = load(name)
+    latents, context = sae.encode(x)
+    torch.testing.assert_close(sae.decode(latents, context), x_hat, rtol=1e-4, atol=1e-5)
+    if architecture == "TopK":  # its latents are measured by the decoder's norms, which the scale changes
+        latents, expected = latents != 0, expected != 0
+    torch.testing.assert_close(latents, expected, rtol=1e-4, atol=1e-5)
+    assert source.find(name).remarks() == []
+
+
+def test_a_checkpoint_whose_factor_is_not_there_gets_a_note_that_names_the_file(tmp_path):
+    checkpoint(tmp_path, "Standard", None)
+    (remark,) = source.find(f"sae:{tmp_path}").remarks()
+    require_words(remark, ["not scaled", "activation_scaler.json"])
+    (tmp_path / "activation_scaler.json").unlink()
+    assert source.find(f"sae:{tmp_path}").remarks() == [remark]
+
+
+@pytest.mark.parametrize("factor", ['"2"', "0", "-1", "NaN", "Infinity", "true", "[1]", "{}", "1" * 5000, ""])
+def test_a_damaged_factor_is_refused(tmp_path, factor):
+    checkpoint(tmp_path, "Standard", 0.5)
+    (tmp_path / "activation_scaler.json").write_text(f'{{"scaling_factor": {factor}}}')
+    with pytest.raises(UserError, match=r"activation_scaler\.json") as caught:
+        source.find(f"sae:{tmp_path}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_note_s_command_runs(write, toy_world, capsys):
+    """With blanks in the folder's name, too."""
+    name, _ = write(name="my own", d_in=64, about={"model_from_pretrained_kwargs": None})
+    (remark,) = source.find(name).remarks("toy")
+    script, *words = shlex.split(remark.partition("to compare: ")[2])
+    assert os.access(HOME / script, os.X_OK)
+    assert eval_sae.main([*words, "--device", "cpu"]) == 0
+    assert "\n 2 " in capsys.readouterr().out

@@ -9,6 +9,7 @@ import json
 import pickle
 import tempfile
 import warnings
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,7 @@ from common.errors import UserError
 from saes.autoencoder import SparseAutoencoder
 from saes.loading import FAMILIES, is_mirror, load_sae, save_sae
 from saes.names import hook_point, layer_of_hook_point
-from saes.places import locate
-from saes.releases import RELEASES
+from saes.releases import RELEASES, locate
 
 
 def tensor(*rows) -> torch.Tensor:
@@ -212,7 +212,7 @@ def test_openai_s_layer_is_the_file_s_name(tmp_path):
 
 
 def test_openai_of_another_layer_than_asked_for_is_refused(tmp_path):
-    with pytest.raises(UserError, match="layer 5 by its name, not of layer 3"):
+    with pytest.raises(UserError, match="of layer 5, not of layer 3"):
         load_sae("openai", openai_file(tmp_path), layer=3)
 
 
@@ -512,9 +512,9 @@ def test_apollos_mirror_may_keep_the_decoders_norms_beside_it(tmp_path, key, sto
         ({"W_dec": mirror_decoder() * torch.nan}, {}, {}, "lengths from nan"),
         ({"decoder_norm": torch.ones(179)}, {}, {}, "decoder_norm has shape [179]"),
         ({"b_enc": torch.zeros(96)}, {}, {}, "96 latents for vectors of width 3, Apollo's have 180"),
-        ({}, {"hook_point": "blocks.10.hook_resid_pre"}, {"layer": 5}, "blocks.10.hook_resid_pre, not of layer 5"),
+        ({}, {"hook_point": "blocks.10.hook_resid_pre"}, {"layer": 5}, "of layer 9, not of layer 5"),
         ({}, {"hook_point": None}, {}, "no hook point"),
-        ({}, {"hook_point": "blocks.5.hook_mlp_out"}, {"layer": 5}, "blocks.5.hook_mlp_out, not of layer 5"),
+        ({}, {"hook_point": "blocks.5.hook_mlp_out"}, {"layer": 5}, "blocks.5.hook_mlp_out', which is no layer"),
         ({}, {"architecture": "gated"}, {}, "architecture 'gated'"),
         ({}, {"activation_fn_str": "topk"}, {}, "activation_fn_str 'topk'"),
         ({}, {"normalize_activations": "layer_norm"}, {}, "normalize_activations 'layer_norm'"),
@@ -832,3 +832,129 @@ def test_an_sae_of_the_embeddings_is_refused(tmp_path):
     save_file(tensors, folder / "sae_weights.safetensors")
     with pytest.raises(UserError, match="reads the embeddings"):
         load_sae("bloom", folder)
+
+
+# ---------------------------------------------------------------- numbers that no file of an SAE has
+
+
+@pytest.mark.parametrize("digits", [5, 4301, 5000])
+@pytest.mark.parametrize("place", ["apollo", "bloom", "mirror"])
+def test_a_hook_point_of_many_digits_is_a_damaged_file(tmp_path, place, digits):
+    hook = f"blocks.{'9' * digits}.hook_resid_pre"
+    if place == "apollo":
+        path = apollo_folder(tmp_path / "run", hook=hook.replace(".", "-"))
+        named = path / "samples_400000.pt"
+    else:
+        path = bloom_folder(tmp_path) if place == "bloom" else mirror_folder(tmp_path / "layer05")
+        named = path / "cfg.json"
+        named.write_text(json.dumps(json.loads(named.read_text()) | {"hook_point": hook}))
+    family = "bloom" if place == "bloom" else "apollo"
+    for layer in (None, 5):
+        assert_refused(family, path, named, "damaged", f"{digits} digits", layer=layer)
+
+
+@pytest.mark.parametrize("digits", [600, 5000])  # torch reads the one; Python does not write out the other
+@pytest.mark.parametrize("what", ["k", "activation", "tensor", "key"])
+def test_a_number_of_many_digits_in_a_pickle_is_a_short_error(tmp_path, what, digits):
+    huge = 10**digits
+    changes = {"k": {"activation_state_dict": {"k": huge}}, "activation": {"activation": huge}}
+    changes |= {"tensor": {"encoder.weight": huge}, "key": {"pre_bias": None}}
+    content = {**({huge: 1} if what == "key" else {}), **openai_content(**changes[what])}  # keys: an error lists three
+    torch.save(content, tmp_path / "5.pt")
+    for family in ("openai", "apollo"):
+        assert_refused(family, tmp_path / "5.pt", tmp_path / "5.pt")
+        with pytest.raises(UserError) as caught:
+            load_sae(family, tmp_path / "5.pt")
+        assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "tag", ["int", "float", "bool", "timestamp", "binary", "null", "set", "omap", "pairs", "merge"]
+)
+@pytest.mark.parametrize("text", ['""', "foo", "x", "0x", "1:x", "-", "+", "_", "2001-99-99", "[1]", "{a: 1}"])
+def test_a_scalar_that_yaml_trips_over_is_an_error_of_one_line(tmp_path, tag, text):
+    folder = apollo_folder(tmp_path / "run")
+    config = folder / "final_config.yaml"
+    config.write_text(f"saes: {{}}\nseed: !!{tag} {text}\n")
+    try:
+        load_sae("apollo", folder)
+    except UserError:
+        assert_refused("apollo", folder, config, "cannot read", "download it again")
+    else:
+        assert (tag, text) not in [("int", '""'), ("bool", "foo"), ("timestamp", "x")]
+
+
+# ---------------------------------------------------------------- more than the file holds
+
+
+OVERSIZED = {  # tensors of some bytes in a file that claim terabytes, or a little more than is there
+    "one number": lambda: torch.zeros(1).expand(10**7, 10**6),
+    "one row": lambda: torch.zeros(1, 3).expand(10**12, 3),
+    "one column": lambda: torch.zeros(3, 1).expand(3, 10**12),
+    "overlapping": lambda: torch.zeros(6).as_strided((4, 3), (1, 1)),
+    "meta": lambda: torch.empty(10**7, 10**6, device="meta"),
+    "sparse": lambda: torch.sparse_coo_tensor(torch.zeros(2, 1, dtype=torch.long), torch.ones(1), (10**7, 10**6)),
+}
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old format"])
+@pytest.mark.parametrize("what", OVERSIZED)
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("family", ["openai", "apollo"])
+@pytest.mark.filterwarnings("ignore")
+def test_a_tensor_that_claims_more_than_its_file_holds_is_refused(tmp_path, family, name, what, zipped):
+    path, file = published(family, tmp_path, **{name: OVERSIZED[what]()})
+    content = torch.load(file, weights_only=True)
+    torch.save(content, file, _use_new_zipfile_serialization=zipped)
+    assert_refused(family, path, file, "damaged", KEYS[family][NAMES.index(name)])
+
+
+def test_a_file_that_unpacks_to_more_than_its_size_is_refused(tmp_path):
+    """torch reads compressed files, which it does not write: 1 GB would be 1 MB."""
+    file = openai_file(tmp_path, **{"encoder.weight": torch.zeros(1000, 768)})
+    with zipfile.ZipFile(file) as whole:
+        parts = {part.filename: whole.read(part) for part in whole.infolist()}
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, content in parts.items():
+            packed.writestr(name, content)
+    assert torch.load(file, weights_only=True)["encoder.weight"].shape == (1000, 768)
+    assert_refused("openai", file, file, "would unpack")
+
+
+def test_tensors_that_share_their_numbers_are_read(tmp_path):
+    """Views of one storage that holds them all, transposed ones too, as a publisher may have saved them."""
+    plain = load_sae("openai", openai_file(tmp_path))
+    weight = openai_content()["encoder.weight"]
+    both = torch.stack([weight, weight])
+    sae = load_sae("openai", openai_file(tmp_path, **{"encoder.weight": both[1]}))
+    assert torch.equal(sae.W_enc, plain.W_enc)
+    sae = load_sae("openai", openai_file(tmp_path, **{"encoder.weight": weight.T.contiguous().T}))
+    assert torch.equal(sae.W_enc, plain.W_enc)
+
+
+# ---------------------------------------------------------------- finite, but too large
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("names", [("W_dec",), ("W_enc", "W_dec"), ("W_enc", "b_enc", "W_dec")], ids=" ".join)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_weights_whose_results_overflow_are_refused(tmp_path, family, names, sign):
+    """1e30 is finite, and so is each product; a square of it, or a product of two, is not."""
+    changes = {name: torch.full_like(stored(family, name), sign * 1e30) for name in names}
+    path, file = published(family, tmp_path, **changes)
+    assert_refused(family, path, file, "overflow")
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_latent_that_overflows_on_one_half_of_all_vectors_is_refused(tmp_path, sign):
+    """One latent, whose decoder's norm is finite: it fires on x or on -x."""
+    encoder, decoder = sign * 1e30 * tensor([1, -1, 0]), 1e12 * tensor([1], [1], [1])
+    path, file = published("apollo", tmp_path, W_enc=encoder, b_enc=tensor(0), W_dec=decoder)
+    assert_refused("apollo", path, file, "overflow", raw_residual=True)
+
+
+@pytest.mark.parametrize("size", [1e-6, 1e6])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_weights_of_an_unusual_size_are_read(tmp_path, family, size):
+    changes = {name: size * stored(family, name) for name in NAMES}
+    assert load_sae(family, published(family, tmp_path, **changes)[0]).n_latents

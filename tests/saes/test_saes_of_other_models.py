@@ -22,7 +22,7 @@ from grid.settings import read_settings
 from masks.engines import FastEngine
 from models import load_subject
 from saes.loading import load_sae
-from saes.model_names import can_be_same
+from saes.names import can_be_same
 
 sae_lens = pytest.importorskip("sae_lens")
 

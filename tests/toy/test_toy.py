@@ -26,8 +26,7 @@ from masks.scores import evaluate
 from masks.training import MaskRun, Schedule, train, untrained
 from models import load_subject
 from saes.loading import load_sae
-from saes.places import locate
-from saes.releases import RELEASES
+from saes.releases import RELEASES, locate
 from toy import world as toy
 
 PLANTED = toy.Recipe().planted_layer
@@ -198,3 +197,8 @@ def test_leftovers_of_a_killed_build_are_removed(tmp_path, monkeypatch):
     dead.mkdir()
     toy.ensure(tmp_path / "w", progress=False)
     assert not dead.exists()
+
+
+def test_whoever_may_read_the_world_may_read_its_weights(toy_world):
+    modes = {path.stat().st_mode & 0o777 for path in toy_world.rglob("*") if path.is_file()}
+    assert len(modes) == 1

@@ -8,11 +8,11 @@ import json
 from collections.abc import Callable, Iterator
 
 from data.names import ATTRIBUTES
-from featurizers.methods import METHODS
-from masks.names import SCORES
+from featurizers.methods import is_method
+from masks.names import MASKS, SCORES
+from saes.names import is_own
 from saes.releases import RELEASES
 
-MASKS = ("soft", "hard")
 LARGEST = 1e15  # of any number that is drawn
 
 
@@ -35,6 +35,11 @@ def one_of(known) -> Callable:
 def maybe(shape: Callable) -> Callable:
     """null is sound too."""
     return lambda value: value is None or shape(value)
+
+
+def either(*shapes) -> Callable:
+    """Any of these shapes is sound."""
+    return lambda value: any(fault(value, shape) is None for shape in shapes)
 
 
 def faults(value, shape, where: str = "") -> Iterator[str]:
@@ -69,28 +74,33 @@ def fault(value, shape) -> str | None:
 
 LAYER = number(0, 999, int)
 THREE = dict.fromkeys(SCORES, is_share)
-PAIRS = {"n_cause?": is_count, "n_isolation?": is_count}
+PAIRS = {"n_cause": is_count, "n_isolation": is_count}
+ENDS = dict.fromkeys(SCORES, lambda ends: isinstance(ends, list) and len(ends) == 2 and all(map(is_share, ends)))
 RESULT = {
     "model": is_a(str),
     "target": one_of(ATTRIBUTES),
-    "method": one_of(METHODS),
+    "method": is_method,
     "layer": LAYER,
     "seed": number(0, 2**63 - 1, int),
     "mode": is_a(str),
     "split": is_a(str),
-    "config": {"n_cities?": is_count},
+    "config": {"n_cities": is_count, "pairs_digest": is_a(str)},
     "n_features": is_count,
     "n_selected": is_count,
-    "notice?": maybe(is_a(str)),
-    "l0?": maybe(is_amount),
-    "last_block?": is_a(bool),
-    "test": {
-        mask: {**THREE, **PAIRS, "interval95?": {f"{name}?": [is_a(object)] for name in SCORES}} for mask in MASKS
-    },
-    "baselines": {"none": THREE, "full": THREE},
+    "notice": maybe(is_a(str)),
+    "l0": maybe(is_amount),
+    "last_block": is_a(bool),
+    "train": {mask: {**THREE, **PAIRS} for mask in MASKS},
+    "validation": {mask: {**THREE, **PAIRS} for mask in MASKS},
+    "test": {mask: {**THREE, **PAIRS, "interval95": ENDS} for mask in MASKS},
+    "interval_unit": is_a(str),
+    "baselines": {"none": THREE, "full": THREE, "reconstruction": either(lambda value: value is None, THREE)},
     # A loss may be NaN or infinite (a training that diverged): that is drawn as a gap.
     "history": [{"epoch": is_count, "loss": is_a(float | int), "accuracy": is_share}],
-    "versions?": maybe(is_a(dict)),
+    "versions": is_a(dict),
+    "pairs": is_a(str),
+    "tensors_digest": is_a(str),
+    "digest": is_a(str),
 }
 AT = {
     "squared_error": is_amount,
@@ -104,7 +114,7 @@ AT = {
 }
 QUALITY = {"config": {"model": is_a(str), "n_cities?": is_count}, "rows": [is_a(object)]}
 QUALITY_ROW = {
-    "method": one_of(RELEASES),
+    "method": lambda name: is_method(name) and (name in RELEASES or is_own(name)),
     "layer": LAYER,
     "attribute": one_of(ATTRIBUTES),
     "raw_residual?": is_a(bool),

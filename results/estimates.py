@@ -1,0 +1,280 @@
+"""What the results of a grid say: each score's mean over seeds with its interval, and paired differences.
+
+Everything is computed from the saved outcomes of the test pairs, so that the terminal, the json, the figures and the
+report show the same numbers.  docs/statistics.md derives the intervals.
+"""
+
+import functools
+import hashlib
+import itertools
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+import stats
+from data.names import ATTRIBUTES
+from featurizers.methods import BASELINES, controls_of, method_named, ordered
+from imports import np
+from masks.names import MASKS, SCORES
+from results.reading import NamedPairs
+
+UNITS_IN_WORDS = {"country": "countries", "continent": "continents", "city": "cities"}
+NEW_SEEDS_FROM = 3  # so many seeds; with two, an interval for others spans most of [0, 1] (t is 12.7)
+RECONSTRUCTION = "reconstruction"  # an SAE's reconstruction spliced in, nothing patched
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over `n` seeds and its 95 % interval: for another seed on other clusters.
+
+    run_low, run_high: the interval for the seeds that were run, on other clusters; with fewer than NEW_SEEDS_FROM
+    seeds, which say little of others, both are this one.
+    """
+
+    mean: float
+    n: int
+    low: float | None = None
+    high: float | None = None
+    run_low: float | None = None
+    run_high: float | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A layer that was chosen among n_layers by the mean validation score, and its disentangle score on test pairs."""
+
+    layer: int
+    n_layers: int
+    validation: float
+    test: Estimate
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The difference of a method's disentangle score from another's on the same test pairs, with one mask.
+
+    p: two-sided, for this comparison alone; p_holm: corrected for all comparisons of the grid (Holm 1979).
+    verdict: stats.BETTER, WORSE or CANNOT_TELL, by p_holm.
+    detectable: the least difference that such a comparison shows with a chance of .8.
+    """
+
+    target: str
+    layer: int
+    method: str
+    against: str
+    n_seeds: int
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+    verdict: str
+    detectable: float
+
+
+class Grid:
+    """Sound results of one model (results.reading.read_result), by cell, and what follows from their outcomes.
+
+    unit: what intervals take to be independent, one of data.names.UNITS.
+    """
+
+    def __init__(self, results: list[dict], unit: str = "country"):
+        self.results, self.unit = results, unit
+        self.cells: dict[tuple, list[dict]] = {}
+        for r in results:
+            self.cells.setdefault((r["target"], r["method"], r["layer"]), []).append(r)
+        self.targets = [t for t in ATTRIBUTES if any(r["target"] == t for r in results)]
+        self.layers = sorted({r["layer"] for r in results})
+        self.seeds = sorted({r["seed"] for r in results})
+        self.n_cities = sorted({r["config"]["n_cities"] for r in results})
+        every = [m for m in ordered(r["method"] for r in results) if m not in BASELINES]
+        self.methods = [m for m in every if not method_named(m).control]
+        self.controls = {m: [c for c in controls_of(m) if c in every] for m in self.methods}
+        self._hits: dict[tuple, dict[int, np.ndarray]] = {}  # (target, method, layer, mask): by seed, [N] bool
+        self._pairs: dict[tuple[str, int], NamedPairs] = {}  # by target and seed
+        for r in results:
+            self._pairs[r["target"], r["seed"]] = r["test_pairs"]
+            for name, hit_N in r["outcomes"].items():
+                self._note(r, name, hit_N)
+        self._estimates = {key: found for target in self.targets for key, found in self._estimated(target)}
+
+    def _note(self, r: dict, name: str, hit_N) -> None:
+        """Keep outcomes under the method and mask that they are of; baselines' are beside every result's."""
+        method = name if name in BASELINES else r["method"]
+        for mask in (name,) if name in (*MASKS, RECONSTRUCTION) else MASKS:
+            self._hits.setdefault((r["target"], method, r["layer"], mask), {}).setdefault(r["seed"], hit_N)
+
+    @property
+    def notice(self) -> str:
+        """What must stand beside every number of this model; '' if nothing must."""
+        return next((r["notice"] for r in self.results if r["notice"]), "")
+
+    # ------------------------------------------------------------ cells
+
+    def of(self, target: str, method: str, layer: int) -> list[dict]:
+        """The results of a cell, one a seed."""
+        return self.cells.get((target, method, layer), [])
+
+    def layers_of(self, target: str, method: str) -> list[int]:
+        return [layer for layer in self.layers if self.of(target, method, layer)]
+
+    def mean(self, target: str, method: str, layer: int, key: str) -> float | None:
+        """Mean over seeds of a number beside the scores, such as n_selected; None where there is none."""
+        found = [r[key] for r in self.of(target, method, layer) if r[key] is not None]
+        return sum(found) / len(found) if found else None
+
+    def is_last_block(self, layer: int) -> bool:
+        return any(r["last_block"] for r in self.results if r["layer"] == layer)
+
+    # ------------------------------------------------------------ scores
+
+    def score(self, target: str, method: str, layer: int, mask: str, name: str) -> Estimate | None:
+        """A score of the test pairs; of `none` and `full` also where only other methods were run."""
+        return self._estimates.get((target, method, layer, mask, name))
+
+    def reconstruction(self, target: str, method: str, layer: int, name: str) -> Estimate | None:
+        return self.score(target, method, layer, RECONSTRUCTION, name)
+
+    def _estimated(self, target: str):
+        """(cell and score, its estimate) of a target; those with the same seeds are computed at once."""
+        by_seeds: dict[tuple, list[tuple]] = {}
+        for key, by_seed in self._hits.items():
+            if key[0] == target:
+                by_seeds.setdefault(tuple(sorted(by_seed)), []).append(key)
+        for seeds, keys in by_seeds.items():
+            for name in SCORES:
+                outcomes = self._outcomes(target, seeds, keys)
+                of_run = stats.interval(outcomes, name)
+                new = stats.interval(outcomes, name, new_seeds=True) if len(seeds) >= NEW_SEEDS_FROM else of_run
+                mean_M = np.mean([scores_of(o.hit_MN, o.group_N == 0)[name] for o in outcomes], axis=0)
+                numbers = np.stack([mean_M, new.low, new.high, of_run.low, of_run.high], axis=1).tolist()
+                for key, (mean, *ends) in zip(keys, numbers, strict=True):
+                    yield (*key, name), Estimate(mean, len(seeds), *ends)
+
+    def _outcomes(self, target: str, seeds: Iterable[int], keys: list[tuple]) -> list["stats.Outcomes"]:
+        """Of each seed, the outcomes of these cells on its test pairs, [cells, N]."""
+        return [
+            outcomes_of(np.stack([self._hits[key][seed] for key in keys]), self._pairs[target, seed], self.unit)
+            for seed in seeds
+        ]
+
+    def choice(self, target: str, method: str, mask: str) -> Choice | None:
+        """The layer at which a method does best on the validation pairs, of those where it was trained."""
+        found = {}
+        for layer in self.layers_of(target, method):
+            scores = [r["validation"][mask]["disentangle"] for r in self.of(target, method, layer)]
+            if not self.is_last_block(layer):
+                found[layer] = sum(scores) / len(scores)
+        if not found:
+            return None
+        layer = max(found, key=lambda layer: (found[layer], -layer))
+        return Choice(layer, len(found), found[layer], self.score(target, method, layer, mask, "disentangle"))
+
+    # ------------------------------------------------------------ differences
+
+    def compare(self, against: str, mask: str) -> list[Comparison]:
+        """Every method that has features to select, minus `against`, at each layer where both were run."""
+        return self._compare([(method, against) for method in self.methods if method != against], mask)
+
+    def compare_controls(self, mask: str) -> list[Comparison]:
+        """Every method minus each of its controls, at each layer where both were run."""
+        return self._compare([(m, control) for m in self.methods for control in self.controls[m]], mask)
+
+    def _compare(self, wanted: list[tuple[str, str]], mask: str) -> list[Comparison]:
+        """The differences of these methods, on the seeds that both have; Holm's correction is for all of them."""
+        groups = []  # of comparisons on the same pairs, which are computed at once
+        for target in self.targets:
+            by_seeds: dict[tuple, list[tuple]] = {}
+            for layer, both in itertools.product(self.layers, wanted):
+                own, other = (self._hits.get((target, method, layer, mask), {}) for method in both)
+                seeds = tuple(sorted(own.keys() & other.keys()))
+                if seeds and not self.is_last_block(layer):
+                    by_seeds.setdefault(seeds, []).append((layer, *both))
+            for seeds, cells in by_seeds.items():
+                own = self._outcomes(target, seeds, [(target, method, layer, mask) for layer, method, _ in cells])
+                other = self._outcomes(target, seeds, [(target, against, layer, mask) for layer, _, against in cells])
+                found = stats.difference(own, other, "disentangle", new_seeds=len(seeds) >= NEW_SEEDS_FROM)
+                groups.append((target, len(seeds), cells, found))
+        p_holm = iter(stats.holm([p for *_, found in groups for p in found.p]).tolist() if groups else [])
+        family = sum(len(cells) for _, _, cells, _ in groups)
+        comparisons = []
+        for target, n, cells, d in groups:
+            columns = (d.value, d.low, d.high, d.p, stats.least_detectable(d, family=family))
+            for (layer, method, against), (value, low, high, p, least) in zip(
+                cells, np.stack(columns, 1).tolist(), strict=True
+            ):
+                p_corrected = next(p_holm)
+                says = stats.verdict(value, p_corrected)
+                comparisons.append(
+                    Comparison(target, layer, method, against, n, value, low, high, p, p_corrected, says, least)
+                )
+        order = {both: i for i, both in enumerate(wanted)}
+        return sorted(comparisons, key=lambda c: (ATTRIBUTES.index(c.target), c.layer, order[c.method, c.against]))
+
+    def as_json(self, against: str, mask: str) -> dict:
+        """Every estimate and comparison, as OUTPUT/MODEL/estimates.json keeps them."""
+        scores = [
+            dict(zip(("target", "method", "layer", "mask", "score"), key, strict=True))
+            | {
+                "mean": e.mean,
+                "n_seeds": e.n,
+                "interval95_these_seeds": [e.run_low, e.run_high],
+                "interval95_new_seeds": [e.low, e.high] if e.n >= NEW_SEEDS_FROM else None,
+            }
+            for key, e in self._estimates.items()
+        ]
+        return {
+            "interval_unit": self.unit,
+            "scores": scores,
+            "layer_chosen_on_validation": [
+                {"target": target, "method": method, "mask": mask, **asdict(choice)}
+                for target in self.targets
+                for method in self.methods
+                if (choice := self.choice(target, method, mask)) and choice.n_layers > 1
+            ],
+            "differences": [asdict(c) | {"mask": mask} for c in self.compare(against, mask)],
+            "differences_from_controls": [asdict(c) | {"mask": mask} for c in self.compare_controls(mask)],
+            "notice": self.notice or None,
+        }
+
+    @property
+    def meaning(self) -> str:
+        """What the intervals are for, in words."""
+        seeds = "this seed" if len(self.seeds) == 1 else "these seeds"
+        seeds = "another seed" if len(self.seeds) >= NEW_SEEDS_FROM else seeds
+        return f"for {seeds} on other {UNITS_IN_WORDS[self.unit]}"
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the intervals cannot say, each in a line."""
+        unit = UNITS_IN_WORDS[self.unit]
+        found = []
+        for target in self.targets:
+            key, by_seed = next((k, hits) for k, hits in self._hits.items() if k[0] == target)
+            line = stats.too_few_clusters(self._outcomes(target, sorted(by_seed), [key]), unit=unit)
+            if line:
+                found.append(f"{target}: {line}")
+        return found
+
+
+def scores_of(hit_MN, is_cause_N) -> dict:
+    """Shares of right answers [..] among outcomes [.., N]: of each kind, and the mean of the two."""
+    cause, isolation = hit_MN[..., is_cause_N].mean(-1), hit_MN[..., ~is_cause_N].mean(-1)
+    return {"cause": cause, "isolation": isolation, "disentangle": (cause + isolation) / 2}
+
+
+def outcomes_of(hit_MN, pairs: NamedPairs, unit: str) -> "stats.Outcomes":
+    """Outcomes [.., N] on the test pairs of a seed; clusters are numbered alike in every seed, by their names."""
+    base, source = (np.array([_number(name) for name in names]) for names in pairs.clusters(unit))
+    return stats.Outcomes.of_kinds(hit_MN, pairs.is_cause_N, base, source)
+
+
+@functools.cache
+def _number(name: str) -> int:
+    """A number for a name, the same everywhere; two names share one with a chance of 2^-60."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:7])
+
+
+def seed_intervals(hit_N, pairs: NamedPairs, unit: str) -> dict[str, list[float]]:
+    """The interval of each score of one seed: {score: [low, high]}."""
+    seeds = [outcomes_of(hit_N, pairs, unit)]
+    return {name: [found.low, found.high] for name, found in stats.intervals(seeds).items()}
