@@ -49,6 +49,7 @@ class Prompts:
     cities: list[City]
     rows: list[Prompt]
     skipped: dict[str, list[str]] = field(default_factory=dict)  # why -> names
+    templates: dict[str, str] = field(default_factory=dict)  # attribute -> the prompt, with {city} for the city
 
     def __len__(self) -> int:
         """How many cities."""
@@ -81,7 +82,7 @@ class Prompts:
             for attribute in ATTRIBUTES
             for p in (self.rows[self.row(attribute, city)] for city in chosen)
         ]
-        return Prompts([self.cities[i] for i in chosen], rows, self.skipped)
+        return Prompts([self.cities[i] for i in chosen], rows, self.skipped, self.templates)
 
     def collisions(self) -> dict[str, list[str]]:
         """Per attribute, the groups of values that share a label, as 'A / B'."""
@@ -133,9 +134,11 @@ def build_prompts(cities: list[City], tokenizer, style: str = "few-shot", one_to
         )
     start = "" if _adds_start(tokenizer) else tokenizer.bos_token or ""
     found: dict[str, list[Prompt | str]] = {}
+    templates = {}
     for attribute in ATTRIBUTES:
         before = text_before(attribute, style, start)
         lead = f"{before} " if before else ""
+        templates[attribute] = lead + sentence(attribute, "{city}")
         texts = [lead + sentence(attribute, city.name) for city in cities]
         spans = [(len(lead), len(lead) + len(city.name)) for city in cities]
         encoded = tokenizer(texts, return_offsets_mapping=True)
@@ -144,10 +147,12 @@ def build_prompts(cities: list[City], tokenizer, style: str = "few-shot", one_to
             _prompt(i, attribute, tokens, offsets, spans[i], texts[i], labels[i], tokenizer.unk_token_id, one_token)
             for i, (tokens, offsets) in enumerate(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True))
         ]
-    return _complete(cities, found, one_token)
+    return _complete(cities, found, one_token, templates)
 
 
-def _complete(cities: list[City], found: dict[str, list[Prompt | str]], one_token: bool) -> Prompts:
+def _complete(
+    cities: list[City], found: dict[str, list[Prompt | str]], one_token: bool, templates: dict[str, str]
+) -> Prompts:
     """The cities of which both prompts could be made; why the others could not."""
     reasons = [next((f[i] for f in found.values() if isinstance(f[i], str)), None) for i in range(len(cities))]
     skipped: dict[str, list[str]] = {why: [] for why in REASONS if one_token or why != NOT_ONE}
@@ -161,7 +166,7 @@ def _complete(cities: list[City], found: dict[str, list[Prompt | str]], one_toke
             f"none of the {len(cities)} cities can be used with this model's tokenizer ({why}; the first: "
             f"{cities[0].name}); use other cities with --cities"
         )
-    everyone = Prompts(cities, [prompt for prompts in found.values() for prompt in prompts], skipped)
+    everyone = Prompts(cities, [prompt for prompts in found.values() for prompt in prompts], skipped, templates)
     return everyone.keep(chosen)
 
 

@@ -144,6 +144,9 @@ def _known_prompts(
         prompts = cache.prompts
     known |= {
         "labels shared by several values": prompts.collisions(),
+        "prompts": prompts.templates,
+        "patched at": "the last token of the city",
+        "right answer": "the first token of the value's first word, as the tokenizer splits prompt, blank and word",
         "names": [city.name for city in prompts.cities],
         "tokens": {city.name: prompts.tokens_of(i) for i, city in enumerate(prompts.cities)},
         "left out": {why: names for why, names in prompts.skipped.items() if names},

@@ -25,6 +25,8 @@ from results.estimates import seed_intervals
 from results.reading import NamedPairs
 from results.run import Run
 from results.store import Store
+from saes.names import is_own
+from saes.source import find
 
 
 @dataclass
@@ -244,6 +246,8 @@ class Trainer:
             if sae is not None:
                 digest = inputs.sae_digests[method.release, run.layer]
                 about = {"file": sae.path, "digest": digest, "k": sae.k, "decoder_norms": sae.decoder_norms}
+                if is_own(method.release):  # as SAELens has it
+                    about["config"] = find(method.release).config
             has_tensors = featurizer.is_trained or featurizer.saved()
             prepared = LayerMethod(engine, featurizer.n_features, l0, about, featurizer if has_tensors else None)
             if featurizer.is_trained:  # each run gets its own

@@ -22,7 +22,7 @@ def difference(old: dict, new: dict) -> str:
 def provenance(device: str) -> dict:
     """Versions of what computes, the commit of this checkout, and the device."""
     versions = {"python": platform.python_version()}
-    for package in ("torch", "transformers", "nnsight", "numpy", "safetensors"):
+    for package in ("torch", "transformers", "nnsight", "numpy", "scipy", "safetensors", "sae-lens"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
     return {"versions": versions, "commit": _commit(), "device": device}

@@ -246,6 +246,8 @@ def test_the_oracle_disentangles_by_the_command_line(oracle, tmp_path, capsys):
     result = json.loads(file.read_text())
     assert (result["method"], result["layer"]) == (oracle, 2)
     assert result["test"]["hard"]["disentangle"] >= 0.97
+    assert result["sae"]["config"]["d_sae"] == result["n_features"]
+    assert result["versions"]["sae-lens"]
     assert result["sae"]["file"] == str(Path(oracle.removeprefix("sae:")) / "sae_weights.safetensors")
     assert result["sae"]["decoder_norms"] == pytest.approx({"min": 1, "median": 1, "max": 1}, abs=1e-5)
     assert result["sae"]["digest"] == result["config"]["sae_digest"]
