@@ -37,7 +37,7 @@ def run_grid(settings: Settings) -> None:
         return
     if settings.plan:
         set_up(settings)
-        print_power(runs, store, settings)
+        print_power(runs, store, settings, info.n_layers)
         return
     store.require_writable()
     Experiment(settings, store, runs).execute()

@@ -14,8 +14,10 @@ from argparse import Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 
 from common import command
+from common.errors import UserError
 from common.paths import HOME
 from data.names import UNITS
+from featurizers.methods import is_method
 from grid.settings import Parser
 from masks.names import MASKS
 
@@ -34,6 +36,8 @@ def read_arguments(argv: list[str] | None) -> Namespace:
     p.add_argument("--paper", action="store_true", help="draw the paper's published numbers and no results")
     p.add_argument("--report", action="store_true", help="also write OUTPUT/report.html, one page with everything")
     args = p.parse_args(argv)
+    if not is_method(args.against):
+        raise UserError(f"--against is {args.against!r}, which is no method; name one, such as neuron")
     args.results_named = args.results is not None
     args.results = args.results or HOME / "saved_models" / "results"
     args.output = args.output or HOME / "figures"

@@ -12,7 +12,7 @@ from pathlib import Path
 from common.errors import UserError
 from common.paths import HOME
 from data.names import ATTRIBUTES
-from featurizers.methods import ordered
+from featurizers.methods import method_named, ordered
 from grid.profiles import DEFAULT_MODEL, notice_of
 from quality.names import SCORES_FILE
 from results.reading import Damaged, read_json, read_result
@@ -162,7 +162,7 @@ def missing(results: list[dict]) -> list[str]:
     everywhere = {r["layer"] for r in results}
     is_toy = results[0]["model"] == "toy"  # its SAEs lie at every layer
     lacking = []
-    for method in ordered(r["method"] for r in results):
+    for method in ordered(r["method"] for r in results if not method_named(r["method"]).control):
         own = {r["layer"] for r in results if r["method"] == method}
         layers = everywhere
         if is_own(method):

@@ -106,6 +106,10 @@ def draw_results(args: Namespace, collection: Collection, paper: dict) -> None:
                 save(drawing, args.output, name)
                 shown[name] = drawing
     draw_banner(args.output)
+    for warning in grid.warnings if grid.results else ():
+        say(f"warning: {warning}")
+    if len(grid.methods) > 1 and not grid.compare(args.against, mask):
+        say(f"no differences: {args.against} was not run beside another method (--against names one)")
     lacking = missing(collection.results)
     if lacking:
         say(f"no results of: {abridged(lacking)}")

@@ -39,13 +39,13 @@ def page(
             "".join(glance(grid, target, mask, compared) for target in grid.targets),
         )
         sections["meaning"] = ("What the scores mean, and do not", "\n" + _own("report_meaning.html"))
-    sections["figures"] = ("Figures", "".join(_figure(name, drawing, folder) for name, drawing in shown.items()))
     if compared:
         sections["differences"] = ("Which is better", differences("differences", compared, mask, grid))
     if grid.results:
         controls = grid.compare_controls(mask)
         content = differences("controls", controls, mask, grid) if controls else "<p>None were run (--controls).</p>"
         sections["controls"] = ("Against chance: controls", content)
+    sections["figures"] = ("Figures", "".join(_figure(name, drawing, folder) for name, drawing in shown.items()))
     if grid.results:
         sections["scores"] = ("All scores", "".join(scores(grid, target) for target in grid.targets))
     sections["quality"] = ("SAE quality", quality_table(collection.quality))
@@ -79,6 +79,8 @@ def _what_was_run(collection: Collection, grid: Grid) -> str:
         "runs": f"{len(grid.results):,}",
         "results of": datetime.fromtimestamp(collection.modified, UTC).strftime("%Y-%m-%d (UTC)"),
     }
+    if grid.warnings:
+        facts["warnings"] = "; ".join(grid.warnings)
     return "<dl>" + "".join(f"<dt>{text(k)}</dt><dd>{text(v)}</dd>" for k, v in facts.items()) + "</dl>"
 
 

@@ -24,7 +24,7 @@ def plan(settings: Settings, info: ModelInfo) -> list[Run]:
 
 
 def print_plan(runs: list[Run], store: Store, settings: Settings, n_layers: int) -> None:
-    done = sum(store.is_done(run) for run in runs)
+    done = 0 if settings.force else sum(store.is_done(run) for run in runs)
     for target in dict.fromkeys(run.target for run in runs):
         print(f"{target}:")
         for method in dict.fromkeys(run.method for run in runs):

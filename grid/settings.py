@@ -224,6 +224,9 @@ def _chosen(kind: str, given: list[str], known: list[str], everything: str | Non
     for name in given:
         if name not in known:
             all_known = ", ".join(known) + (", or all" if everything else "")
+            base = name.rpartition(":")[0]
+            if base in known and controls_of(base):
+                raise UserError(f"{base} has no control {name!r}; it has {', '.join(controls_of(base))}")
             raise UserError(f"unknown {kind} {name!r}{meant(name, known)}; known are {all_known}")
     return [name for name in known if name in given]
 

@@ -33,9 +33,14 @@ def table(grid: Grid, mask: str, against: str) -> str:
             for method in (*BASELINES, *grid.methods):
                 lines += _rows(names.get(method, method), grid, target, method, layer)
                 for control in grid.controls.get(method, []):
-                    lines += _rows("  " + control.rpartition(":")[2], grid, target, control, layer)
+                    _, _, kind = control.rpartition(":")
+                    rows = _rows(f"  {kind}", grid, target, control, layer)
+                    lines += rows if kind in ("random", "permuted") else rows[:1]  # the others reconstruct as it does
     lines += ["", f"[95 %]: of disentangle, {grid.meaning} (--cluster)", *_warnings(grid)]
-    for found in (grid.compare(against, mask), grid.compare_controls(mask)):
+    compared = grid.compare(against, mask)
+    if not compared and any(method != against for method in grid.methods):
+        lines += ["", f"no differences: {against} was not run beside another method (--against names one)"]
+    for found in (compared, grid.compare_controls(mask)):
         lines += _comparisons(found, mask, names)
     return "\n".join(lines)
 
@@ -49,7 +54,8 @@ def _rows(name: str, grid: Grid, target: str, method: str, layer: int) -> list[s
     rows = [_row(name, found["hard"], found["soft"], "" if of is None else f"{selected:.0f}/{of:.0f}")]
     spliced = [grid.score(target, method, layer, RECONSTRUCTION, key) for key in SCORES]
     if None not in spliced:
-        rows.append(_row("  reconstruction", spliced, spliced, f"l0 {l0:.1f}"))
+        label = "    reconstruct." if name.startswith(" ") else "  reconstruction"  # a control's stands under it
+        rows.append(_row(label, spliced, spliced, f"l0 {l0:.1f}"))
     return rows
 
 
@@ -81,12 +87,14 @@ def _comparisons(found: list[Comparison], mask: str, names: dict[str, str]) -> l
             lines.append(
                 f"{c.layer:>2} {name:<17} {c.difference:+.3f} {interval} {_p(c.p)} {_p(c.p_holm)}  "
                 f"{c.verdict:<11} {c.detectable:6.3f}"
+                if c.detectable < 1
+                else f"{c.verdict:<13} none"
             )
     if found:
         lines += [
             "",
-            f"says: by p corrected for these {len(found)} comparisons (Holm); p is of one alone.",
-            "detects: the least difference that this design finds with a chance of .8.",
+            f"says: by p corrected for these {len(found)} comparisons (Holm). [95 %], p: of one alone.",
+            f"detects: the least difference found with a chance of .8, as one of these {len(found)}.",
         ]
     return lines
 

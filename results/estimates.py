@@ -223,6 +223,10 @@ class Grid:
             for key, e in self._estimates.items()
         ]
         return {
+            "model": self.results[0]["model"],
+            "seeds": self.seeds,
+            "methods": self.methods,
+            "against": against,
             "interval_unit": self.unit,
             "scores": scores,
             "layer_chosen_on_validation": [
@@ -247,7 +251,14 @@ class Grid:
     def warnings(self) -> list[str]:
         """What the intervals cannot say, each in a line."""
         unit = UNITS_IN_WORDS[self.unit]
+        n = len(self.seeds)
+        uneven = [f"{t} {m} L{layer} ({len(c)})" for (t, m, layer), c in self.cells.items() if len(c) < n]
         found = []
+        if uneven:
+            more = f" and {len(uneven) - 4} more" if len(uneven) > 4 else ""
+            found.append(
+                f"fewer than {n} seeds: {', '.join(uneven[:4])}{more}; what is said of these is of the seeds they have"
+            )
         for target in self.targets:
             key, by_seed = next((k, hits) for k, hits in self._hits.items() if k[0] == target)
             line = stats.too_few_clusters(self._outcomes(target, sorted(by_seed), [key]), unit=unit)

@@ -6,6 +6,7 @@ of its tensors and of its pairs, and if its scores follow from its saved outcome
 
 import functools
 import hashlib
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,10 @@ def read_result(path: Path, root: Path) -> dict:
         raise Damaged(ALTERED)
     outcomes = _outcomes(path.with_suffix(".safetensors"), result["tensors_digest"])
     pairs = _test_pairs(root / result["target"] / Path(result["pairs"]).name, result["config"]["pairs_digest"])
+    for part, mask in itertools.product(("train", "validation", "test"), MASKS):
+        scores = result[part][mask]
+        if not np.isclose(scores["disentangle"], (scores["cause"] + scores["isolation"]) / 2, atol=1e-9):
+            raise Damaged(f"{part}.{mask}.disentangle is not the mean of cause and isolation")
     for mask in MASKS:
         if not _follows(result["test"][mask], outcomes.get(mask), pairs.is_cause_N):
             raise Damaged(f"its {mask} scores do not follow from its outcomes")

@@ -590,5 +590,6 @@ def test_what_needs_no_model_is_told_before_the_toy_world_is_built(capsys, outpu
         (["--wandb"], ["WANDB_MODE", "sometimes"]),
         (["--against", "all"], ["--against", "one method"]),
         (["--methods", "das:features"], ["das:features", "add das to --methods"]),
+        (["--methods", "das:permuted"], ["das has no control 'das:permuted'", "das:random, das:features"]),
     ):
         require_words(fails(capsys, output, "--model", "toy", *map(str, flags)), words)

@@ -565,6 +565,7 @@ def test_which_model_is_drawn(tmp_path, capsys):
         (["--results", "x" * 5000], ["x"]),
         (["--results", "a\0b"], ["a"]),
         (["--mask", "medium"], ["--mask", "medium", "--help"]),
+        (["--against", "nix"], ["--against", "nix", "neuron"]),
         (["--model", "nobody", "--results", "."], ["no results of nobody"]),
         (["--paper", "--output", "file"], ["cannot write", "file"]),
         (["--reslts", "."], ["--reslts", "--help"]),
@@ -770,3 +771,17 @@ def test_the_script_itself(tmp_path):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "out" / "country.png").exists()
+
+
+def test_what_cannot_be_compared_is_said(tmp_path, capsys):
+    """A method that was not run, and cells of fewer seeds; controls that were run at one layer are not missed."""
+    root = small_grid(tmp_path / "results", seeds=(0, 1, 2))
+    write(root, result("country", "das:random", 0, l0=None, n_features=64))
+    (root / "toy" / "country" / "das" / "layer01-seed2.json").unlink()
+    argv = ("--results", root, "--output", tmp_path / "fig", "--report")
+    code, _, err = run(capsys, *argv, "--against", "bloom")
+    assert code == 0
+    assert "no differences: bloom was not run beside another method" in err
+    require_words(err, ["warning: fewer than 3 seeds:", "country das L1 (2)", "country das:random L0 (1)"])
+    assert "no results of: country das L1 seed 2; country apollo-e2e L0" in err
+    assert "fewer than 3 seeds" in (tmp_path / "fig" / "report.html").read_text()

@@ -452,6 +452,28 @@ def test_the_table_of_the_whole_paper_is_no_wider_than_80_columns(small):
         assert all(method in text for method in METHODS)
 
 
+def plan_of(capsys, *argv) -> str:
+    assert main(["--model", "toy", "--plan", *argv]) == 0
+    out = capsys.readouterr().out
+    require_narrow(out)
+    return " ".join(out.split())
+
+
+def test_plan_counts_the_comparisons_that_the_table_will_make(toy_world, tmp_path, monkeypatch, capsys):
+    """2 targets x 2 layers x (das, bloom minus neuron); controls: 2, 3 and 4 of neuron, das, bloom. At layer 5 none."""
+    monkeypatch.chdir(tmp_path)
+    methods = ("--methods", "neuron", "das", "bloom")
+    text = plan_of(capsys, *methods, "--controls", "--layers", "1", "2", "5", "--seeds", "0", "1", "2")
+    assert text.count("as one of 8 comparisons with neuron") == 2
+    assert text.count("as one of 36 comparisons with controls") == 2
+    assert "three seeds speak for others, but barely" in text
+    assert re.search(r"country: 640 test pairs a seed, 3 seeds, \d+ cities of \d+ countries", text)
+    one, more = (float(x) for x in re.search(r"of (0\.\d+) in one comparison, (0\.\d+) as one of 8", text).groups())
+    assert 0 < one < more < 1
+    assert "no method here will be compared" in plan_of(capsys, "--methods", "neuron", "--cluster", "city")
+    assert list(tmp_path.iterdir()) == []
+
+
 def no_network(*_, **__):
     raise AssertionError("a dry run asked the network")
 

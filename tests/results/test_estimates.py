@@ -156,3 +156,11 @@ def test_a_layer_is_chosen_on_validation_and_scored_on_test(tmp_path):
     assert grid.choice("country", "neuron", "hard") is None
     [row] = grid.as_json("neuron", "hard")["layer_chosen_on_validation"]
     assert (row["layer"], row["n_layers"], row["test"]["mean"]) == (1, 2, 0.625)
+
+
+def test_cells_with_fewer_seeds_are_named(tmp_path):
+    small_grid(tmp_path, seeds=(0, 1, 2))
+    assert grid_of(tmp_path).warnings == []
+    (tmp_path / "toy" / "country" / "das" / "layer01-seed2.json").unlink()
+    (line,) = grid_of(tmp_path).warnings
+    assert line.startswith("fewer than 3 seeds: country das L1 (2); what is said of these")

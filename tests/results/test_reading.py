@@ -97,6 +97,7 @@ def test_scores_that_do_not_follow_from_the_outcomes_are_refused_though_the_dige
     path = root / "country" / "bloom" / "layer01-seed0.json"
     content = json.loads(path.read_text())
     content["test"]["soft"]["cause"] += 1 / 1600
+    content["test"]["soft"]["disentangle"] += 1 / 3200
     path.write_text(json.dumps({**content, "digest": fingerprint(content)}))
     with pytest.raises(Damaged, match="its soft scores do not follow from its outcomes"):
         read_result(path, root)
@@ -115,3 +116,12 @@ def test_a_result_in_another_place_is_refused(root):
     shutil.copy(path, moved)
     with pytest.raises(Damaged, match="it says that it is country/bloom/layer01-seed0"):
         read_result(moved, root)
+
+
+def test_a_mean_that_is_none_is_refused_in_every_part(root):
+    path = root / "country" / "bloom" / "layer01-seed0.json"
+    content = json.loads(path.read_text())
+    content["validation"]["hard"]["disentangle"] = 0.99
+    path.write_text(json.dumps({**content, "digest": fingerprint(content)}))
+    with pytest.raises(Damaged, match=r"validation\.hard\.disentangle is not the mean"):
+        read_result(path, root)
