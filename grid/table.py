@@ -84,11 +84,10 @@ def _comparisons(found: list[Comparison], mask: str, names: dict[str, str]) -> l
                     lines.append(f"{c.layer:>2} {name}")
                 last, name = (c.layer, c.method), f"  - {c.against.rpartition(':')[2]}"
             interval = f"[{c.low:+.3f} {c.high:+.3f}]"
+            detects = f"{c.detectable:6.3f}" if c.detectable < 1 else "  none"
             lines.append(
                 f"{c.layer:>2} {name:<17} {c.difference:+.3f} {interval} {_p(c.p)} {_p(c.p_holm)}  "
-                f"{c.verdict:<11} {c.detectable:6.3f}"
-                if c.detectable < 1
-                else f"{c.verdict:<13} none"
+                f"{c.verdict:<11} {detects}"
             )
     if found:
         lines += [
