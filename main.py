@@ -13,6 +13,7 @@ import textwrap
 from common import command
 from grid.profiles import notice_of
 from grid.settings import Settings, read_settings
+from masks.names import default_mask
 
 
 def run_grid(settings: Settings) -> None:
@@ -40,10 +41,11 @@ def run_grid(settings: Settings) -> None:
         print_power(runs, store, settings, info.n_layers)
         return
     store.require_writable()
-    Experiment(settings, store, runs).execute()
+    experiment = Experiment(settings, store, runs)
+    experiment.execute()
     print(command.peak_memory(settings.device), file=sys.stderr)
-    grid = Grid([store.read(run) for run in runs], settings.cluster)
-    mask = "soft" if settings.mode == "paper" else "hard"
+    grid = Grid(experiment.results(), settings.cluster)
+    mask = default_mask(settings.mode)
     write_json(store.root / "estimates.json", grid.as_json(settings.against, mask))
     print(table(grid, mask, settings.against))
     print(summary(grid))

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import textwrap
 from argparse import Namespace
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from common.errors import UserError
 from common.files import write_atomically
+from common.text import filled
 from data.names import ATTRIBUTES
 from drawing import report
 from drawing.banner import banner
@@ -22,8 +22,9 @@ from drawing.halves import cause_against_isolation
 from drawing.quality import sae_quality
 from drawing.scores import as_published, by_layer
 from drawing.training import by_epoch, trained_layers
+from masks.names import default_mask
 from quality.names import SCORES_FILE
-from results.estimates import Grid
+from results.estimates import Grid, not_compared
 
 BANNER_DPI = 200  # 1600 px: README shows it at up to 800
 
@@ -93,7 +94,7 @@ def draw_figures(args: Namespace) -> None:
 def draw_results(args: Namespace, collection: Collection, paper: dict) -> None:
     grid = Grid(collection.results, args.cluster)
     mode = collection.results[0]["mode"] if collection.results else None
-    mask = args.mask or ("soft" if mode == "paper" else "hard")
+    mask = args.mask or default_mask(mode)
     is_comparable = collection.model == paper["model"] and mode == paper["mode"]
     inputs = Inputs(collection, grid, mask, args.against, paper if is_comparable else None)
     shown = {}
@@ -109,7 +110,7 @@ def draw_results(args: Namespace, collection: Collection, paper: dict) -> None:
     for warning in grid.warnings if grid.results else ():
         say(f"warning: {warning}")
     if len(grid.methods) > 1 and not grid.compare(args.against, mask):
-        say(f"no differences: {args.against} was not run beside another method (--against names one)")
+        say(not_compared(args.against))
     lacking = missing(collection.results)
     if lacking:
         say(f"no results of: {abridged(lacking)}")
@@ -140,8 +141,7 @@ def not_drawn(inputs: Inputs) -> list[str]:
 
 def announce(output: Path, names: list[str]) -> None:
     """Which figures lie where, the banner with them, in lines of 80 columns."""
-    text = f"figures: {output} ({', '.join([*names, 'title1'])})"
-    print(textwrap.fill(text, 79, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
+    print(filled(f"figures: {output} ({', '.join([*names, 'title1'])})"))
 
 
 def draw_banner(output: Path) -> None:

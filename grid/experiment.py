@@ -37,6 +37,7 @@ class Experiment:
     store: Store
     runs: list[Run]
     pairs: dict[tuple[str, int], Pairs] = field(default_factory=dict)  # by target and seed
+    done: dict[Run, dict] = field(default_factory=dict)  # results that were there before
 
     def execute(self) -> None:
         s = self.settings
@@ -55,15 +56,16 @@ class Experiment:
         write_json(self.store.root / "cities.json", self.inputs.known)
         for pairs in self.pairs.values():
             write_json(pairs.file, pairs.names)
-        done = len(self.runs) - len(todo)
-        print(f"{len(self.runs)} runs: {done} done before, {len(todo)} to do", file=sys.stderr)
-        fresh = set(todo)
+        print(f"{len(self.runs)} runs: {len(self.done)} done before, {len(todo)} to do", file=sys.stderr)
         if self.wandb_mode:  # what was done before without --wandb is logged too
-            for run in self.runs:
-                if run not in fresh:
-                    wandb_log.log(run, self.store.read(run), s.output, self.wandb_mode)
+            for run, result in self.done.items():
+                wandb_log.log(run, result, s.output, self.wandb_mode)
         if todo:
             self._train_all(todo)
+
+    def results(self) -> list[dict]:
+        """The results of all runs, once they are done.  Raises UserError."""
+        return [self.done.get(run) or self.store.read(run) for run in self.runs]
 
     # ------------------------------------------------------------ pairs
 
@@ -119,7 +121,8 @@ class Experiment:
             if self.settings.force or not self.store.is_done(run):
                 todo.append(run)
                 continue
-            differs = difference(self.store.read(run)["config"], self.config(run))
+            self.done[run] = self.store.read(run)
+            differs = difference(self.done[run]["config"], self.config(run))
             if differs:
                 raise UserError(
                     f"{self.store.json_path(run)} was made with another configuration ({differs}); redo it with "

@@ -1,10 +1,10 @@
 """What a grid could show: the least difference of two methods that it would find, told before anything is run."""
 
 import json
-import textwrap
 
 import stats
-from data.facts import read_cities
+from common.text import filled
+from data.facts import City, read_cities
 from data.names import ATTRIBUTES
 from data.pairs import draw_pairs
 from featurizers.methods import BASELINES, method_named
@@ -28,48 +28,51 @@ def print_power(runs: list[Run], store: Store, settings: Settings, n_layers: int
         names, source = {city.name for city in cities}, f"in {settings.cities}, as if the model knew them all"
     cities = [city for city in cities if city.name in names]
     families = _families(runs, settings, n_layers)
-    _print(f"{len(cities)} cities {source}")
+    unit = UNITS_IN_WORDS[settings.cluster]
+    n_seeds = len(settings.seeds)
+    print(filled(f"{len(cities)} cities {source}"))
     for target in settings.targets:
-        clusters, ends, n_pairs = set(), set(), []
-        for seed in settings.seeds:
-            labels = {attribute: [city.value(attribute) for city in cities] for attribute in ATTRIBUTES}
-            pairs = draw_pairs(labels, target, settings.mode, settings.split, seed, settings.max_pairs)["test"]
-            touched = {i for pair in pairs for i in pair[:2]}
-            ends |= touched
-            clusters |= {
-                cities[i].name if settings.cluster == "city" else cities[i].value(settings.cluster) for i in touched
-            }
-            n_pairs.append(len(pairs))
-        n_seeds = len(settings.seeds)
-        design = {
-            "n_clusters": len(clusters),
-            "n_cities": None if settings.cluster == "city" else len(ends),
-            "n_pairs": min(n_pairs),
-            "n_seeds": n_seeds,
-            "new_seeds": n_seeds >= NEW_SEEDS_FROM,
-        }
-        among = (
-            f"{len(ends)} cities"
-            if settings.cluster == "city"
-            else (f"{len(ends)} cities of {len(clusters)} {UNITS_IN_WORDS[settings.cluster]}")
-        )
-        _print(f"{target}: {min(n_pairs)} test pairs a seed, {n_seeds} seed{'s' * (n_seeds > 1)}, {among} among them")
+        design, among = _design(cities, target, settings)
         found = [f"{stats.plan_difference(**design):.3f} in one comparison"]
         found += [
             f"{stats.plan_difference(**design, family=n):.3f} as one of {n} {what}" for what, n in families if n > 1
         ]
-        _print(f"  with a chance of .8 a difference is found of {', '.join(found)}")
+        pairs = f"{design['n_pairs']} test pairs a seed, {n_seeds} seed{'s' * (n_seeds > 1)}"
+        print(filled(f"{target}: {pairs}, {among} among them"))
+        print(filled(f"  with a chance of .8 a difference is found of {', '.join(found)}"))
     if not families:
-        _print(f"no method here will be compared: {settings.against} (--against) and another one are needed")
+        print(filled(f"no method here will be compared: {settings.against} (--against) and another one are needed"))
     assumed = stats.Components()
-    unit = UNITS_IN_WORDS[settings.cluster]
     cities_too = "" if settings.cluster == "city" else f", {assumed.city:.0%} to cities within them"
-    _print(
+    assumptions = (
         f"assumed, not measured: two methods differ on {assumed.discordant:.0%} of the pairs; of that variance "
         f"{assumed.cluster:.0%} is due to {unit}{cities_too}; over seeds a difference has an sd of {assumed.seed}"
     )
+    print(filled(assumptions))
     if n_seeds == NEW_SEEDS_FROM:
-        _print("three seeds speak for others, but barely (t = 4.3 with 2 degrees of freedom): five show much more")
+        barely = "three seeds speak for others, but barely (t = 4.3 with 2 degrees of freedom): five show much more"
+        print(filled(barely))
+
+
+def _design(cities: list[City], target: str, settings: Settings) -> tuple[dict, str]:
+    """What `stats.plan_difference` asks of a target's test pairs, and in words how many cities are among them."""
+    labels = {attribute: [city.value(attribute) for city in cities] for attribute in ATTRIBUTES}
+    tests = [
+        draw_pairs(labels, target, settings.mode, settings.split, seed, settings.max_pairs)["test"]
+        for seed in settings.seeds
+    ]
+    ends = {cities[i] for pairs in tests for base, source, _ in pairs for i in (base, source)}
+    by_city = settings.cluster == "city"
+    clusters = {city.name if by_city else city.value(settings.cluster) for city in ends}
+    design = {
+        "n_clusters": len(clusters),
+        "n_cities": None if by_city else len(ends),
+        "n_pairs": min(map(len, tests)),
+        "n_seeds": len(tests),
+        "new_seeds": len(tests) >= NEW_SEEDS_FROM,
+    }
+    of = "" if by_city else f" of {len(clusters)} {UNITS_IN_WORDS[settings.cluster]}"
+    return design, f"{len(ends)} cities{of}"
 
 
 def _families(runs: list[Run], settings: Settings, n_layers: int) -> list[tuple[str, int]]:
@@ -80,7 +83,3 @@ def _families(runs: list[Run], settings: Settings, n_layers: int) -> list[tuple[
     controls = sum((t, method_named(m).of, layer) in cells for t, m, layer in cells if method_named(m).control)
     named = ((f"comparisons with {settings.against}", against), ("comparisons with controls", controls))
     return [(what, n) for what, n in named if n]
-
-
-def _print(line: str) -> None:
-    print(textwrap.fill(line, 79, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))

@@ -3,7 +3,7 @@
 from common.text import shortened
 from featurizers.methods import BASELINES
 from masks.names import SCORES
-from results.estimates import RECONSTRUCTION, Comparison, Estimate, Grid
+from results.estimates import Comparison, Estimate, Grid, not_compared
 
 WIDTH = 79
 HEAD = (
@@ -36,10 +36,14 @@ def table(grid: Grid, mask: str, against: str) -> str:
                     _, _, kind = control.rpartition(":")
                     rows = _rows(f"  {kind}", grid, target, control, layer)
                     lines += rows if kind in ("random", "permuted") else rows[:1]  # the others reconstruct as it does
-    lines += ["", f"[95 %]: of disentangle, {grid.meaning} (--cluster)", *_warnings(grid)]
+    lines += [
+        "",
+        f"[95 %]: of disentangle, {grid.meaning} (--cluster)",
+        *(f"warning: {line}" for line in grid.warnings),
+    ]
     compared = grid.compare(against, mask)
     if not compared and any(method != against for method in grid.methods):
-        lines += ["", f"no differences: {against} was not run beside another method (--against names one)"]
+        lines += ["", not_compared(against)]
     for found in (compared, grid.compare_controls(mask)):
         lines += _comparisons(found, mask, names)
     return "\n".join(lines)
@@ -52,7 +56,7 @@ def _rows(name: str, grid: Grid, target: str, method: str, layer: int) -> list[s
         return []
     selected, of, l0 = (grid.mean(target, method, layer, key) for key in ("n_selected", "n_features", "l0"))
     rows = [_row(name, found["hard"], found["soft"], "" if of is None else f"{selected:.0f}/{of:.0f}")]
-    spliced = [grid.score(target, method, layer, RECONSTRUCTION, key) for key in SCORES]
+    spliced = [grid.reconstruction(target, method, layer, key) for key in SCORES]
     if None not in spliced:
         label = "    reconstruct." if name.startswith(" ") else "  reconstruction"  # a control's stands under it
         rows.append(_row(label, spliced, spliced, f"l0 {l0:.1f}"))
@@ -63,10 +67,6 @@ def _row(name: str, hard: list[Estimate], soft: list[Estimate], last: str) -> st
     scores = [" ".join(f"{estimate.mean:5.3f}" for estimate in found) for found in (hard, soft)]
     interval = f"[{hard[-1].low:.3f} {hard[-1].high:.3f}]"
     return f"{name:<17} {scores[0]} {interval:<13}  {scores[1]} {last:>11}".rstrip()
-
-
-def _warnings(grid: Grid) -> list[str]:
-    return [f"warning: {line}" for line in grid.warnings]
 
 
 def _comparisons(found: list[Comparison], mask: str, names: dict[str, str]) -> list[str]:

@@ -4,3 +4,8 @@ ENGINE_NAMES = ("fast", "nnsight")  # keys of engines.ENGINES
 PRECISIONS = ("fp32", "tf32", "bf16")  # of the products with the model's weights while training
 MASKS = ("soft", "hard")
 SCORES = ("cause", "isolation", "disentangle")
+
+
+def default_mask(mode: str) -> str:
+    """The mask whose scores are compared and drawn: the paper's figures show the soft one."""
+    return "soft" if mode == "paper" else "hard"

@@ -42,8 +42,3 @@ def outcomes(engine, theta, pairs: PairBatch, temperature: float) -> dict[str, t
     is_fixed = torch.equal(soft, hard)  # such a mask is both
     found["hard"] = found["soft"] if is_fixed else predictions(engine, pairs, hard) == pairs.label
     return found
-
-
-def evaluate(engine, theta, pairs: PairBatch, temperature: float) -> dict[str, dict]:
-    """The scores of both masks: {"soft": {..}, "hard": {..}}."""
-    return {mask: score(hits, pairs.is_cause) for mask, hits in outcomes(engine, theta, pairs, temperature).items()}

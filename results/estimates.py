@@ -15,11 +15,15 @@ from data.names import ATTRIBUTES
 from featurizers.methods import BASELINES, controls_of, method_named, ordered
 from imports import np
 from masks.names import MASKS, SCORES
-from results.reading import NamedPairs
+from results.reading import NamedPairs, scores_of
 
 UNITS_IN_WORDS = {"country": "countries", "continent": "continents", "city": "cities"}
 NEW_SEEDS_FROM = 3  # so many seeds; with two, an interval for others spans most of [0, 1] (t is 12.7)
 RECONSTRUCTION = "reconstruction"  # an SAE's reconstruction spliced in, nothing patched
+
+
+def not_compared(against: str) -> str:
+    return f"no differences: {against} was not run beside another method (--against names one)"
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,7 @@ class Grid:
         self.controls = {m: [c for c in controls_of(m) if c in every] for m in self.methods}
         self._hits: dict[tuple, dict[int, np.ndarray]] = {}  # (target, method, layer, mask): by seed, [N] bool
         self._pairs: dict[tuple[str, int], NamedPairs] = {}  # by target and seed
+        self._compared: dict[tuple, list[Comparison]] = {}  # by what was wanted: terminal, json, figures ask again
         for r in results:
             self._pairs[r["target"], r["seed"]] = r["test_pairs"]
             for name, hit_N in r["outcomes"].items():
@@ -141,14 +146,16 @@ class Grid:
             if key[0] == target:
                 by_seeds.setdefault(tuple(sorted(by_seed)), []).append(key)
         for seeds, keys in by_seeds.items():
+            outcomes = self._outcomes(target, seeds, keys)
+            of_run = stats.intervals(outcomes)
+            new = stats.intervals(outcomes, new_seeds=True) if len(seeds) >= NEW_SEEDS_FROM else of_run
+            shares = [scores_of(o.hit_MN, o.group_N == 0) for o in outcomes]
             for name in SCORES:
-                outcomes = self._outcomes(target, seeds, keys)
-                of_run = stats.interval(outcomes, name)
-                new = stats.interval(outcomes, name, new_seeds=True) if len(seeds) >= NEW_SEEDS_FROM else of_run
-                mean_M = np.mean([scores_of(o.hit_MN, o.group_N == 0)[name] for o in outcomes], axis=0)
-                numbers = np.stack([mean_M, new.low, new.high, of_run.low, of_run.high], axis=1).tolist()
-                for key, (mean, *ends) in zip(keys, numbers, strict=True):
-                    yield (*key, name), Estimate(mean, len(seeds), *ends)
+                ends = (new[name].low, new[name].high, of_run[name].low, of_run[name].high)
+                mean_M = np.mean([of_seed[name] for of_seed in shares], axis=0)
+                for key, numbers in zip(keys, np.stack([mean_M, *ends], axis=1).tolist(), strict=True):
+                    mean, *four = numbers
+                    yield (*key, name), Estimate(mean, len(seeds), *four)
 
     def _outcomes(self, target: str, seeds: Iterable[int], keys: list[tuple]) -> list["stats.Outcomes"]:
         """Of each seed, the outcomes of these cells on its test pairs, [cells, N]."""
@@ -181,6 +188,12 @@ class Grid:
 
     def _compare(self, wanted: list[tuple[str, str]], mask: str) -> list[Comparison]:
         """The differences of these methods, on the seeds that both have; Holm's correction is for all of them."""
+        key = (*wanted, mask)
+        if key not in self._compared:
+            self._compared[key] = self._differences(wanted, mask)
+        return self._compared[key]
+
+    def _differences(self, wanted: list[tuple[str, str]], mask: str) -> list[Comparison]:
         groups = []  # of comparisons on the same pairs, which are computed at once
         for target in self.targets:
             by_seeds: dict[tuple, list[tuple]] = {}
@@ -265,12 +278,6 @@ class Grid:
             if line:
                 found.append(f"{target}: {line}")
         return found
-
-
-def scores_of(hit_MN, is_cause_N) -> dict:
-    """Shares of right answers [..] among outcomes [.., N]: of each kind, and the mean of the two."""
-    cause, isolation = hit_MN[..., is_cause_N].mean(-1), hit_MN[..., ~is_cause_N].mean(-1)
-    return {"cause": cause, "isolation": isolation, "disentangle": (cause + isolation) / 2}
 
 
 def outcomes_of(hit_MN, pairs: NamedPairs, unit: str) -> "stats.Outcomes":

@@ -116,9 +116,15 @@ def _test_pairs(path: Path, digest: str) -> NamedPairs:
     return NamedPairs.of(content)
 
 
+def scores_of(hit_MN, is_cause_N) -> dict:
+    """Shares of right answers [..] among outcomes [.., N]: of each kind, and the mean of the two."""
+    cause, isolation = hit_MN[..., is_cause_N].mean(-1), hit_MN[..., ~is_cause_N].mean(-1)
+    return {"cause": cause, "isolation": isolation, "disentangle": (cause + isolation) / 2}
+
+
 def _follows(scores: dict, hit_N, is_cause_N) -> bool:
     """Whether saved scores are the shares of right answers among the outcomes."""
     if hit_N is None or hit_N.shape != is_cause_N.shape:
         return False
-    shares = [hit_N[is_cause_N == (kind == "cause")].mean() for kind in KINDS]
-    return np.allclose([scores[kind] for kind in KINDS], shares, atol=1e-9)
+    shares = scores_of(hit_N, is_cause_N)
+    return np.allclose([scores[kind] for kind in KINDS], [shares[kind] for kind in KINDS], atol=1e-9)

@@ -32,14 +32,14 @@ def one_of(known) -> Callable:
     return lambda value: isinstance(value, str) and value in known
 
 
-def maybe(shape: Callable) -> Callable:
-    """null is sound too."""
-    return lambda value: value is None or shape(value)
-
-
 def either(*shapes) -> Callable:
     """Any of these shapes is sound."""
     return lambda value: any(fault(value, shape) is None for shape in shapes)
+
+
+def maybe(shape) -> Callable:
+    """null is sound too."""
+    return either(lambda value: value is None, shape)
 
 
 def faults(value, shape, where: str = "") -> Iterator[str]:
@@ -94,7 +94,7 @@ RESULT = {
     "validation": {mask: {**THREE, **PAIRS} for mask in MASKS},
     "test": {mask: {**THREE, **PAIRS, "interval95": ENDS} for mask in MASKS},
     "interval_unit": is_a(str),
-    "baselines": {"none": THREE, "full": THREE, "reconstruction": either(lambda value: value is None, THREE)},
+    "baselines": {"none": THREE, "full": THREE, "reconstruction": maybe(THREE)},
     # A loss may be NaN or infinite (a training that diverged): that is drawn as a gap.
     "history": [{"epoch": is_count, "loss": is_a(float | int), "accuracy": is_share}],
     "versions": is_a(dict),

@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data.facts import read_cities
-from data.pairs import batch_of, make_pairs
+from data.pairs import PairBatch, batch_of, make_pairs
 from data.prompts import build_prompts
 from decoder.activations import ActivationCache
 from featurizers.das import Das
 from featurizers.neuron import Neuron
 from featurizers.sae import Sae
 from masks.engines import ENGINES
+from masks.scores import outcomes, score
 from masks.training import MaskRun
 from models import Subject, load_subject
 from saes.loading import load_sae
@@ -57,3 +58,8 @@ def make_job(
     chosen = make_pairs(cache.prompts, target, mode, split, seed, n_pairs)["train"]
     rotation = featurizer if featurizer.is_trained else None
     return MaskRun(bound, rotation, batch_of(chosen, cache.prompts, target), seed)
+
+
+def evaluate(engine, theta, pairs: PairBatch, temperature: float) -> dict[str, dict]:
+    """The scores of both masks: {"soft": {..}, "hard": {..}}."""
+    return {mask: score(hits, pairs.is_cause) for mask, hits in outcomes(engine, theta, pairs, temperature).items()}

@@ -10,6 +10,7 @@ from collections import defaultdict
 import pytest
 import torch
 import transformers
+from helpers_masks import evaluate
 
 import main
 from data.facts import read_cities
@@ -22,7 +23,6 @@ from featurizers.neuron import Neuron
 from featurizers.sae import Sae
 from grid.profiles import PROFILES
 from masks.engines import FastEngine
-from masks.scores import evaluate
 from masks.training import MaskRun, Schedule, train, untrained
 from models import load_subject
 from saes.loading import load_sae
