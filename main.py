@@ -20,19 +20,24 @@ def run_grid(settings: Settings) -> None:
     """Do what the command line asks for.  Raises UserError."""
     from common.files import write_json
     from grid.devices import settle  # not above: commands read their flags before they import torch
+    from grid.doctor import print_doctor
     from grid.experiment import Experiment
     from grid.inputs import set_up
     from grid.layers import model_info
     from grid.plan import plan, print_plan
     from grid.power import print_power
+    from grid.selfcheck import print_verified
     from grid.table import summary, table
     from results.estimates import Grid
     from results.store import Store
 
     settle(settings)
+    store = Store(settings.output, settings.model)
+    if settings.doctor:
+        print_doctor(settings, store)
+        return
     info = model_info(settings)
     runs = plan(settings, info)
-    store = Store(settings.output, settings.model)
     if settings.dry_run:
         print_plan(runs, store, settings, info.n_layers)
         return
@@ -41,6 +46,9 @@ def run_grid(settings: Settings) -> None:
         print_power(runs, store, settings, info.n_layers)
         return
     store.require_writable()
+    if settings.verify:
+        print_verified(settings, store)
+        return
     experiment = Experiment(settings, store, runs)
     experiment.execute()
     print(command.peak_memory(settings.device), file=sys.stderr)

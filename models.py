@@ -27,6 +27,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from common.errors import UserError
+from common.memory import AtOnce
 from data.prompts import Prompts
 from decoder.activations import ActivationCache, Harvest
 from decoder.head import Head
@@ -59,6 +60,7 @@ class Subject:
         self.layers = Layers(model, self.structure, name)
         self.n_layers, self.d_model = len(self.layers), self.structure.d_model
         self.n_bytes = sum(p.nbytes for p in model.parameters())
+        self.test_rows = AtOnce(256, "test pairs")
         self._heads: dict = {}
         self._layer_cache: LayerCache | None = None
         self._require_equal_to_model()
@@ -162,7 +164,8 @@ class Subject:
 
         Raises UserError if the fast path answers otherwise than the model (it compares some prompts).
         """
-        cache = Harvest(self.layers, prompts, layers, self.device).run(batch_size, progress)
+        harvest = Harvest(self.layers, prompts, layers, self.device)
+        cache = AtOnce(batch_size, "prompts")(lambda n: harvest.run(n, progress))
         self._compare(cache)
         return cache
 

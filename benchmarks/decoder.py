@@ -33,14 +33,16 @@ JOINT = 4  # runs that step together
 HEAD_TURNS = 15
 
 
-def padded(prompts: Prompts, rows: torch.Tensor) -> tuple[dict, torch.Tensor]:
+def padded(prompts: Prompts, rows: torch.Tensor, device: str) -> tuple[dict, torch.Tensor]:
     """The model's inputs, padded on the left, and where the patched token of each is."""
     chosen = [prompts.rows[row] for row in rows]
     missing = torch.tensor([prompts.longest() - len(prompt.tokens) for prompt in chosen])
     slots = torch.arange(prompts.longest()) - missing[:, None]
     tokens = [(0,) * int(n) + prompt.tokens for n, prompt in zip(missing, chosen, strict=True)]
     inputs = {"input_ids": torch.tensor(tokens), "attention_mask": (slots >= 0).long()}
-    return {**inputs, "position_ids": slots.clamp_min(0)}, missing + torch.tensor([prompt.at for prompt in chosen])
+    inputs["position_ids"] = slots.clamp_min(0)
+    at = missing + torch.tensor([prompt.at for prompt in chosen])
+    return {name: value.to(device) for name, value in inputs.items()}, at.to(device)
 
 
 class Naive:
@@ -52,8 +54,11 @@ class Naive:
         self.optimizer = torch.optim.Adam([self.theta], lr=SCHEDULE.lr, fused=True)
 
     def logits(self, pairs: PairBatch):
-        (source, at_source), (base, at_base) = (padded(self.prompts, rows) for rows in (pairs.source, pairs.base))
-        rows, has_tuple, seen = torch.arange(len(pairs)), self.subject.layers.returns_tuple, []
+        device, has_tuple, seen = self.subject.device, self.subject.layers.returns_tuple, []
+        (source, at_source), (base, at_base) = (
+            padded(self.prompts, rows, device) for rows in (pairs.source, pairs.base)
+        )
+        rows = torch.arange(len(pairs), device=device)
 
         def read(_module, _args, output):
             seen.append((output[0] if has_tuple else output)[rows, at_source])
@@ -73,12 +78,12 @@ class Naive:
     def step(self, pairs: PairBatch) -> float:
         with torch.no_grad():
             self.theta.copy_(self.start)
-        return timed(lambda: self._step(pairs))
+        return timed(lambda: self.take(pairs))
 
-    def _step(self, pairs: PairBatch) -> None:
+    def take(self, pairs: PairBatch) -> None:
         self.optimizer.zero_grad()
         answer = self.logits(pairs)
-        functional.cross_entropy(answer, pairs.label).backward()
+        functional.cross_entropy(answer, pairs.label.to(answer.device)).backward()
         self.optimizer.step()
         self.answer = answer.detach()
 

@@ -1,9 +1,10 @@
-"""What training costs on a CUDA GPU: steps replayed as a graph against the same steps launched one by one.
+"""What training costs on a CUDA GPU: steps replayed as a graph, launched one by one, and two plain forward passes.
 
     python benchmarks/gpu.py                   some minutes; --precision tf32 or bf16
     python benchmarks/gpu.py --device cpu --steps 2 --layers 10 --joint 2    that it runs at all
 
 GPT-2 small's shape with random weights, joint batches as --joint trains them, in turns; times by the wall.
+plain: a step of one run over neurons with two full forward passes and hooks, in fp32 products as torch has them.
 """
 
 import argparse
@@ -14,12 +15,15 @@ import time
 from fixtures import build_subject, featurizer_of, training_pairs
 from turns import BATCH_SIZE, in_turns, one_thread, ratios, spread
 
+from benchmarks.decoder import Naive
 from benchmarks.grid import RUNS, hours_of
 from imports import torch
 from masks.engines import FastEngine
 from masks.names import PRECISIONS
 from masks.stepping import GraphedSteps, Steps
 from masks.training import Batches, MaskRun, Schedule, adam, in_precision
+
+N_PLAIN = 5  # plain steps of a turn, at most
 
 
 def main() -> None:
@@ -36,7 +40,8 @@ def main() -> None:
         sys.exit("error: torch sees no CUDA device here; --device cpu shows only that this runs")
     one_thread()
     print(f"on {torch.cuda.get_device_name() if is_cuda else 'the CPU'}, {arguments.precision}, {n_runs} runs together")
-    print("    ms a run's step by the wall\n L     graph  one by one   one by one / graph", flush=True)
+    print("    ms a run's step by the wall\n L     graph  one by one     plain    one by one / graph", end="")
+    print("          plain / graph", flush=True)
     schedule = Schedule(20, BATCH_SIZE, 1e-3, (10.0, 0.1), arguments.precision)
     subject, prompts = build_subject(device)
     cache, pairs, seconds = subject.harvest(prompts, arguments.layers, progress=False), training_pairs(prompts), {}
@@ -47,14 +52,18 @@ def main() -> None:
         engine = FastEngine(subject, cache, layer, featurizer)
         return MaskRun(engine, featurizer if name == "das" else None, pairs, seed)
 
-    def step(steps: Steps) -> float:
-        """Milliseconds of one, of several taken at once."""
+    def wall(work, n: int) -> float:
+        """Milliseconds of each of n."""
         wait = torch.cuda.synchronize if is_cuda else lambda: None
         wait()
         began = time.perf_counter()
-        steps.advance(n_steps)
+        work()
         wait()
-        return 1000 * (time.perf_counter() - began) / n_steps / n_runs
+        return 1000 * (time.perf_counter() - began) / n
+
+    def plain_steps(naive: Naive) -> float:
+        batches = [pairs[torch.randperm(len(pairs))[:BATCH_SIZE]] for _ in range(min(n_steps, N_PLAIN))]
+        return wall(lambda: [naive.take(batch) for batch in batches], len(batches))
 
     with in_precision(arguments.precision):
         for layer in arguments.layers:
@@ -65,9 +74,12 @@ def main() -> None:
                 ways.append(kind(runs, optimizer, batches, arguments.precision))
                 for _ in range(kind.warm_up):
                     ways[-1].advance(1)
-            times = in_turns(3, *(lambda steps=steps: step(steps) for steps in ways))
-            graph, plain = map(statistics.median, times)
-            print(f"{layer:2} {graph:9.3f} {plain:11.3f} {spread(ratios(*reversed(times)))}", flush=True)
+            naive = Naive(subject, cache.prompts, layer, torch.zeros(subject.d_model, device=device))
+            work = [lambda its=its: wall(lambda: its.advance(n_steps), n_steps * n_runs) for its in ways]
+            times = in_turns(3, *work, lambda naive=naive: plain_steps(naive))
+            graph, eager, plain = map(statistics.median, times)
+            apart = f"{spread(ratios(times[1], times[0]))} {spread(ratios(times[2], times[0]))}"
+            print(f"{layer:2} {graph:9.3f} {eager:11.3f} {plain:9.2f} {apart}", flush=True)
             seconds[layer] = graph / 1000
     print(f"\nthe paper's grid, projected: {60 * hours_of(seconds):.1f} minutes")
     if is_cuda:

@@ -22,6 +22,11 @@ def run(work: Callable[[], object], interrupted: str) -> int:
     except (UserError, MissingLibrary) as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which need not be loaded here
+            raise
+        print("error: the device is out of memory; use --dtype bfloat16, or another --device", file=sys.stderr)
+        return 2
     except BrokenPipeError:  # as in `main.py | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -80,6 +80,15 @@ def packed(weight_KN):
     return (Packed if is_worth_it else Plain)(weight_KN)
 
 
+def never_pack() -> None:
+    """From now on this process multiplies as torch does."""
+    global _may_pack
+    _may_pack = False
+
+
+_may_pack = True
+
+
 @functools.cache
 def can_pack() -> bool:
     """Whether this torch and processor have what `Packed` calls; elsewhere it was never tried."""
@@ -98,7 +107,7 @@ def form_for(precision: str, device: str):
     """
     if precision == "bf16":
         return InBf16
-    return packed if device == "cpu" and can_pack() else Plain
+    return packed if device == "cpu" and _may_pack and can_pack() else Plain
 
 
 # ---------------------------------------------------------------- in a layer

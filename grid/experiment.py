@@ -17,6 +17,7 @@ from grid import wandb_log
 from grid.devices import device_name
 from grid.inputs import read_inputs, set_up
 from grid.layers import saes_of
+from grid.selfcheck import keep, verified
 from grid.settings import Settings
 from grid.trainer import GridSpec, Pairs, Progress, Trainer
 from grid.workers import train_in_processes
@@ -52,10 +53,13 @@ class Experiment:
         self.inputs.check_saes(saes_of(todo))
         for (target, _), pairs in self.pairs.items():
             self._require_no_orphans(target, pairs, set(todo))
+        self.verified = verified(s, self.inputs, self.store, device_name(s.device)) if todo else None
         self.store.prepare()
         write_json(self.store.root / "cities.json", self.inputs.known)
         for pairs in self.pairs.values():
             write_json(pairs.file, pairs.names)
+        if self.verified:
+            keep(self.verified, s, self.inputs, self.store, device_name(s.device))
         print(f"{len(self.runs)} runs: {len(self.done)} done before, {len(todo)} to do", file=sys.stderr)
         if self.wandb_mode:  # what was done before without --wandb is logged too
             for run, result in self.done.items():
@@ -142,6 +146,7 @@ class Experiment:
             configs={run: self.config(run) for run in todo},
             provenance=provenance(device_name(s.device)),
             wandb_mode=self.wandb_mode,
+            verified=self.verified,
         )
         with bar(
             total=spec.steps(todo),

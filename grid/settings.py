@@ -61,6 +61,8 @@ class Settings(InputSettings):
     joint: int | None  # None until the device is chosen
     workers: int
     plan: bool
+    verify: bool
+    doctor: bool
     wandb: bool
 
 
@@ -175,6 +177,8 @@ def parser(description: str) -> Options:
     flag("--joint", type=int, metavar="N", help="runs of a layer that train in one pass (12; GPT-2 on a CPU: 4)")
     flag("--workers", type=int, default=1, metavar="N", help="processes that share the layers (1)")
     flag("--plan", action="store_true", help="print how large a difference this grid could show, and stop")
+    flag("--verify", action="store_true", help="check that this machine computes what plain passes do, and stop")
+    flag("--doctor", action="store_true", help="print what a bug report needs, and stop")
     flag("--wandb", action="store_true", help="log to Weights & Biases too (offline without an account)")
     return options
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from common.memory import AtOnce
 from common.progress import describe
 from common.text import shortened
 from data.names import PARTS
@@ -27,6 +28,7 @@ from results.run import Run
 from results.store import Store
 from saes.names import is_own
 from saes.source import find
+from verify.check import Verified, Ways
 
 
 @dataclass
@@ -54,11 +56,16 @@ class GridSpec:
     configs: dict[Run, dict]  # of the runs to do, in this sequence
     provenance: dict
     wandb_mode: str | None
+    verified: Verified | None = None  # None where nothing is trained
+
+    @property
+    def ways(self) -> Ways:
+        return self.verified.ways if self.verified else Ways()
 
     @property
     def schedule(self) -> Schedule:
         s = self.settings
-        return Schedule(s.epochs, s.batch_size, s.lr, tuple(s.temperature), s.precision)
+        return Schedule(s.epochs, s.batch_size, s.lr, tuple(s.temperature), s.precision, self.ways.graphed)
 
     def layers(self) -> list[int]:
         return sorted({run.layer for run in self.configs})
@@ -124,8 +131,10 @@ class Trainer:
     """Does the runs of a grid, layer by layer."""
 
     def __init__(self, spec: GridSpec, progress: bool = True):
+        spec.ways.apply()
         self.spec = spec
         self.settings = spec.settings
+        self.joint = AtOnce(spec.settings.joint if spec.ways.joint else 1, "runs")  # that train in one pass
         self.subject = spec.inputs.subject
         self.cache = spec.inputs.activations(spec.layers(), progress)
 
@@ -139,11 +148,9 @@ class Trainer:
         for run in runs:
             if run not in trained and run not in follow:
                 self._test(run, progress)
-        for start in range(0, len(trained), self.settings.joint):
-            group = trained[start : start + self.settings.joint]
-            others = f" and {len(group) - 1} more" if len(group) > 1 else ""
-            progress.begin(f"{group[0].target} {shortened(group[0].method, 17)}{others} L{layer}")
-            self._train(group, progress)
+        while trained:
+            self.joint(lambda n: self._train(trained[:n], progress))
+            del trained[: self.joint.n]
         for run in follow:
             self._test(run, progress)
 
@@ -153,6 +160,8 @@ class Trainer:
         self._finish(run, self._prepared(run), None)
 
     def _train(self, group: list[Run], progress: Progress) -> None:
+        others = f" and {len(group) - 1} more" if len(group) > 1 else ""
+        progress.begin(f"{group[0].target} {shortened(group[0].method, 17)}{others} L{group[0].layer}")
         prepared = [self._prepared(run) for run in group]
         jobs = [
             MaskRun(its.engine, its.trained_featurizer, self._training_pairs(run), run.seed)
@@ -213,6 +222,7 @@ class Trainer:
             },
             "history": trained.history,
             "pairs": pairs.file.name,
+            "verified": self.spec.verified.for_result() if self.spec.verified else None,
             "seconds": round(trained.seconds + time.perf_counter() - began, 3),
             **self.spec.provenance,
         }

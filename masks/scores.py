@@ -14,8 +14,12 @@ def hard_mask(theta):
     return (theta > 0).to(theta.dtype)
 
 
-def predictions(engine, pairs: PairBatch, mask, batch_size: int = 256):
+def predictions(engine, pairs: PairBatch, mask):
     """The most likely next token of every patched prompt, [N] on the CPU."""
+    return engine.subject.test_rows(lambda batch_size: _predictions(engine, pairs, mask, batch_size))
+
+
+def _predictions(engine, pairs: PairBatch, mask, batch_size: int):
     with torch.no_grad():
         batches = (pairs[index].to(mask.device) for index in torch.arange(len(pairs)).split(batch_size))
         parts = [

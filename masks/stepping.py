@@ -134,7 +134,9 @@ class GraphedSteps(Steps):
             )
 
 
-def steps_on(device: str, runs, optimizer, batches, precision: str) -> Steps:
-    """As a graph where the device and the engine can."""
-    graphed = device == "cuda" and runs[0].engine.has_static_shapes
+def can_graph(device: str, engine) -> bool:
+    return device == "cuda" and engine.has_static_shapes
+
+
+def steps_on(graphed: bool, runs, optimizer, batches, precision: str) -> Steps:
     return (GraphedSteps if graphed else Steps)(runs, optimizer, batches, precision)

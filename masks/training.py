@@ -11,7 +11,7 @@ from data.pairs import PairBatch
 from featurizers.base import Featurizer
 from imports import torch
 from masks.engines import FastEngine, NnsightEngine
-from masks.stepping import Steps, steps_on
+from masks.stepping import Steps, can_graph, steps_on
 
 FIXED_THETA = math.inf  # sigmoid(+-inf / T) is exactly 1 or 0 at every temperature
 
@@ -25,6 +25,7 @@ class Schedule:
     lr: float
     temperature: tuple[float, float]  # start, end; linear over all steps
     precision: str = "fp32"
+    graphed: bool = True  # replay steps as a CUDA graph where that can be done
 
     def steps_per_epoch(self, n_pairs: int) -> int:
         return math.ceil(n_pairs / self.batch_size)
@@ -136,7 +137,8 @@ def train(
     records = [[] for _ in runs]  # of each run [T, 2]: mean loss and share of right answers of every step
     with in_precision(schedule.precision):
         for running, part in batches.stretches():
-            steps = steps_on(device, [runs[j] for j in running], optimizer, part, schedule.precision)
+            graphed = schedule.graphed and can_graph(device, runs[0].engine)
+            steps = steps_on(graphed, [runs[j] for j in running], optimizer, part, schedule.precision)
             _take(steps, at_once, on_step)
             for j, record in zip(running, steps.record.unbind(dim=1), strict=True):
                 records[j].append(record)

@@ -98,6 +98,7 @@ RESULT = {
     # A loss may be NaN or infinite (a training that diverged): that is drawn as a gap.
     "history": [{"epoch": is_count, "loss": is_a(float | int), "accuracy": is_share}],
     "versions": is_a(dict),
+    "verified?": maybe(is_a(dict)),
     "pairs": is_a(str),
     "tensors_digest": is_a(str),
     "digest": is_a(str),

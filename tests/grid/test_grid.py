@@ -98,7 +98,7 @@ def require_no_leftovers(root: Path) -> None:
 
 def test_exactly_these_files(small):
     root, _ = small
-    expected = {"cities.json", "estimates.json"}
+    expected = {"cities.json", "estimates.json", "verified.json"}
     for target in TARGETS:
         expected.add(f"{target}/pairs-strict-cities-seed0.json")
         for method in ("none", "neuron", "bloom"):
@@ -272,7 +272,7 @@ def test_running_again_changes_nothing(small, tmp_path, monkeypatch):
     root, out = small
     shutil.copytree(root.parent, tmp_path / "out")
     before = snapshot(tmp_path)
-    assert len(before) == 28
+    assert len(before) == 29
     monkeypatch.setattr(trainer, "train", no_training)
     _, again = run(tmp_path, *SMALL)
     after = snapshot(tmp_path)
