@@ -26,9 +26,11 @@ def run_grid(settings: Settings) -> None:
     from grid.layers import model_info
     from grid.plan import plan, print_plan
     from grid.power import print_power
+    from grid.reproduction import reproduction
     from grid.selfcheck import print_verified
     from grid.table import summary, table
     from results.estimates import Grid
+    from results.published import as_json, paper_for
     from results.store import Store
 
     settle(settings)
@@ -54,9 +56,13 @@ def run_grid(settings: Settings) -> None:
     print(command.peak_memory(settings.device), file=sys.stderr)
     grid = Grid(experiment.results(), settings.cluster)
     mask = default_mask(settings.mode)
-    write_json(store.root / "estimates.json", grid.as_json(settings.against, mask))
+    paper = paper_for(grid)
+    content = grid.as_json(settings.against, mask) | ({"published": as_json(grid, paper)} if paper else {})
+    write_json(store.root / "estimates.json", content)
     print(table(grid, mask, settings.against))
     print(summary(grid))
+    if text := reproduction(grid):
+        print(text)
     if notice := notice_of(settings.model):
         print("\n" + textwrap.fill(notice, 79))
     print(f"\nresults: {store.root}")

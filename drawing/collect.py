@@ -10,7 +10,6 @@ from operator import itemgetter
 from pathlib import Path
 
 from common.errors import UserError
-from common.paths import HOME
 from data.names import ATTRIBUTES
 from featurizers.methods import method_named, ordered
 from grid.profiles import DEFAULT_MODEL, notice_of
@@ -22,7 +21,6 @@ from results.store import Store
 from saes.names import is_own
 from saes.releases import RELEASES
 
-PAPER_RESULTS = HOME / "data" / "paper_results.json"
 cell = itemgetter("target", "method", "layer", "seed")  # of a result, as Run takes them
 kind = itemgetter("model", "mode", "split")  # main.py puts one of each in a folder
 

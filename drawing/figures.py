@@ -1,6 +1,5 @@
 """Every figure, in the order of the report: draw all that the results allow, and say what is missing."""
 
-import json
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable
@@ -15,7 +14,7 @@ from data.names import ATTRIBUTES
 from drawing import report
 from drawing.banner import banner
 from drawing.canvas import Drawing, look, save
-from drawing.collect import PAPER_RESULTS, Collection, abridged, choose_folder, collect, missing
+from drawing.collect import Collection, abridged, choose_folder, collect, missing
 from drawing.differences import differences_by_layer
 from drawing.features import score_against_features
 from drawing.halves import cause_against_isolation
@@ -25,6 +24,7 @@ from drawing.training import by_epoch, trained_layers
 from masks.names import default_mask
 from quality.names import SCORES_FILE
 from results.estimates import Grid, not_compared
+from results.published import paper_for, read_paper
 
 BANNER_DPI = 200  # 1600 px: README shows it at up to 800
 
@@ -68,13 +68,12 @@ FIGURES = (
 
 def draw_figures(args: Namespace) -> None:
     """Do what the command line asks for.  Raises UserError."""
-    paper = json.loads(PAPER_RESULTS.read_text(encoding="utf-8"))
     folder = None if args.paper else choose_folder(args.results, args.results_named, args.model)
     collection = collect(folder) if folder else None
     if collection and collection.problems:
         say(f"skipped: {abridged(collection.problems)}")
     if collection and (collection.results or collection.quality):
-        draw_results(args, collection, paper)
+        draw_results(args, collection)
         return
     if not args.paper:
         if args.results_named or args.model:
@@ -86,17 +85,16 @@ def draw_figures(args: Namespace) -> None:
         )
     for target in ATTRIBUTES:  # the paper's numbers, under their own name
         with look():
-            save(as_published(paper, target), args.output, target)
+            save(as_published(read_paper(), target), args.output, target)
     draw_banner(args.output)
     announce(args.output, list(ATTRIBUTES))
 
 
-def draw_results(args: Namespace, collection: Collection, paper: dict) -> None:
+def draw_results(args: Namespace, collection: Collection) -> None:
     grid = Grid(collection.results, args.cluster)
     mode = collection.results[0]["mode"] if collection.results else None
     mask = args.mask or default_mask(mode)
-    is_comparable = collection.model == paper["model"] and mode == paper["mode"]
-    inputs = Inputs(collection, grid, mask, args.against, paper if is_comparable else None)
+    inputs = Inputs(collection, grid, mask, args.against, paper_for(grid))
     shown = {}
     for entry in FIGURES:
         for value in entry.each(inputs):

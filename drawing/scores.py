@@ -2,11 +2,12 @@
 
 import math
 
-from drawing.canvas import FAINT, Drawing, Sheet, handle, name_ticks, plot, style_of, whole_axis
+from drawing.canvas import FAINT, INK, Drawing, Sheet, handle, name_ticks, plot, style_of, whole_axis
 from drawing.captions import MASK_WORDS, describe, interval_note
-from featurizers.methods import BASELINES
+from featurizers.methods import BASELINES, method_named, originals_of
 from imports import lines, np
 from results.estimates import Estimate, Grid
+from results.published import reproduced
 
 
 def by_layer(grid: Grid, target: str, mask: str, published: dict | None = None) -> Drawing:
@@ -16,8 +17,17 @@ def by_layer(grid: Grid, target: str, mask: str, published: dict | None = None) 
     """
     notes = "Disentangle: mean of cause (the answer about the target becomes the source city's) and isolation (the "
     notes += f"answer about the other fact stays). Points of a layer stand side by side. {interval_note(grid)}"
+    if any(name in grid.controls[method] for method in grid.methods for name in originals_of(method)):
+        notes += " Hollow: SAEs as the paper's code ran them, without our corrections."
     if published:
         notes += " Faint dashes: published by Chaudhary & Geiger (2024), soft mask, mode paper."
+    rows = [row for row in reproduced(grid, published) if row.target == target] if published else []
+    if rows and mask == published["mask"]:
+        far = [row for row in rows if not row.explained]
+        notes += f" {len(rows) - len(far)} of the {len(rows)} scores lie within what seeds and cities explain of theirs"
+        notes += "; the others are ringed." if far else "."
+    else:
+        far = []
     sheet = Sheet(f"Disentangle score by layer, target {target}", describe(grid, mask), notes, notice=grid.notice)
     [ax] = sheet.panels
     faint = {"alpha": 0.45, "lw": 1.1, "ls": (0, (4, 2)), "ms": 3, "mew": 0, "zorder": 1.5}
@@ -31,6 +41,11 @@ def by_layer(grid: Grid, target: str, mask: str, published: dict | None = None) 
         if estimates:
             shown[method] = estimates
             _line(ax, method, estimates, aside.get(method, 0.0))
+            _original(ax, grid, target, method, mask, aside.get(method, 0.0))
+    for row in far:
+        x = row.layer + aside.get(method_named(row.method).of or row.method, 0.0)
+        ring = {"marker": "o", "ms": 13, "mfc": "none", "mec": INK, "mew": 0.9, "ls": "none", "clip_on": False}
+        ax.plot([x], [row.ours.mean], gid=f"far-{row.method}", zorder=4, **ring)
     _dress(ax, grid.layers)
     handles = [handle(method) for method in shown]
     if published:
@@ -96,6 +111,14 @@ def _line(ax, method: str, estimates: dict[int, Estimate], shift: float) -> None
     if whisker.any():
         ends = (low[whisker], high[whisker])
         ax.vlines(x[whisker], *ends, color=color, lw=0.9, alpha=0.55, gid=f"whiskers-{method}")
+
+
+def _original(ax, grid: Grid, target: str, method: str, mask: str, shift: float) -> None:
+    """An SAE as the paper's code ran it: hollow markers."""
+    for name in originals_of(method):
+        found = {layer: grid.score(target, name, layer, mask, "disentangle") for layer in grid.layers_of(target, name)}
+        x, means = [layer + shift for layer in found], [estimate.mean for estimate in found.values()]
+        plot(ax, method, x, means, "original", mfc="none", mec=style_of(method).color, mew=1.2, clip_on=False)
 
 
 def shifts(n: int, layers: list[int]) -> list[float]:

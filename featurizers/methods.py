@@ -111,6 +111,9 @@ CONTROLS = {
     "das": {"random": _random_rotation, "features": _trained_rotation, "shuffled": _das},
     "sae": {"random": _random_sae, "permuted": _permuted_sae, "features": _sae, "shuffled": _sae},
 }
+# No chance: METHOD:original is an SAE of these families as the paper's code ran it, without our corrections (raw
+# residual, decoder as stored).
+ORIGINAL, CORRECTED = "original", ("apollo", "bloom")
 
 
 def controls_of(name: str) -> list[str]:
@@ -121,12 +124,19 @@ def controls_of(name: str) -> list[str]:
     return [f"{name}:{control}" for control in CONTROLS["sae" if method.release else name]]
 
 
+def originals_of(name: str) -> list[str]:
+    """An SAE as the paper's code ran it, if that is not how it is run here."""
+    is_corrected = name in RELEASES and RELEASES[name].family in CORRECTED
+    return [f"{name}:{ORIGINAL}"] if is_corrected else []
+
+
 def is_method(name: object) -> bool:
     """Whether something is the name of a method."""
     if not isinstance(name, str):
         return False
     base, colon, _ = name.rpartition(":")
-    return name in METHODS or is_own(name) or bool(colon and base in METHODS and name in controls_of(base))
+    variants = [*controls_of(base), *originals_of(base)] if colon and base in METHODS else []
+    return name in METHODS or is_own(name) or name in variants
 
 
 def ordered(names: Iterable[str]) -> list[str]:
@@ -148,6 +158,8 @@ def method_named(name: str) -> Method:
     if base in METHODS or is_own(base):
         release = METHODS[base].release if base in METHODS else base
         builders = CONTROLS.get("sae" if release else base, {})
+        if name in originals_of(base):
+            builders = {ORIGINAL: _sae}
         if control in builders:
             return Method(builders[control], release, control=control, of=base)
     return Method(_sae, release=name)

@@ -19,14 +19,14 @@ from grid.inputs import read_inputs, set_up
 from grid.layers import saes_of
 from grid.selfcheck import keep, verified
 from grid.settings import Settings
-from grid.trainer import GridSpec, Pairs, Progress, Trainer
+from grid.trainer import GridSpec, Pairs, Progress, Trainer, is_original, schedule_of
 from grid.workers import train_in_processes
 from results.provenance import difference, provenance
 from results.reading import NamedPairs, digest_of
 from results.run import Run
 from results.store import Store
 
-TRAINING = ("epochs", "batch_size", "lr", "temperature", "precision")
+TRAINING = ("epochs", "batch_size", "batching", "lr", "temperature", "precision")
 RESULT_FORMAT = 3  # of the result files; a result of another format is another configuration
 
 
@@ -51,6 +51,7 @@ class Experiment:
                 self.pairs[target, seed] = self._make_pairs(target, seed)
         todo = self._todo()
         self.inputs.check_saes(saes_of(todo))
+        self.inputs.check_saes(saes_of(run for run in todo if is_original(run)), raw_residual=True)
         for (target, _), pairs in self.pairs.items():
             self._require_no_orphans(target, pairs, set(todo))
         self.verified = verified(s, self.inputs, self.store, device_name(s.device)) if todo else None
@@ -77,6 +78,7 @@ class Experiment:
         s = self.settings
         pairs = make_pairs(self.prompts, target, s.mode, s.split, seed, s.max_pairs)
         parts = {part: batch_of(pairs[part], self.prompts, target) for part in PARTS}
+        schedule_of(s).sizes(parts["train"])  # that there are enough is seen before anything is written
         names = named(pairs, self.prompts)
         file = self.store.pairs_path(target, s.mode, s.split, seed)
         return Pairs(names, parts, NamedPairs.of(names), digest_of(names), file)
@@ -114,7 +116,8 @@ class Experiment:
             "cities_digest": self.prompts.digest(),
             "pairs_digest": pairs.digest,
             **{key: getattr(s, key) if is_trained else None for key in TRAINING},
-            **{key: getattr(s, key) if has_sae else None for key in ("raw_residual", "error_term")},
+            "raw_residual": s.raw_residual or is_original(run) if has_sae else None,
+            "error_term": s.error_term if has_sae else None,
             "sae_digest": self.inputs.sae_digests.get((method.release, run.layer)),
         }
 

@@ -48,13 +48,13 @@ class Inputs:
         family = release_named(release).family
         return load_sae(family, path, layer, raw, self.subject.d_model).to(self.settings.device)
 
-    def check_saes(self, needed: list[tuple[str, int]]) -> None:
+    def check_saes(self, needed: list[tuple[str, int]], raw_residual: bool | None = None) -> None:
         """Read them all once, so that a damaged file is found before anything is written.  Raises UserError.
 
         Each is let go at once and read again when its turn comes: no more than one is ever held.
         """
         for release, layer in bar(needed, desc="check SAEs", unit="file", disable=not needed):
-            self.load_sae(release, layer)
+            self.load_sae(release, layer, raw_residual)
 
 
 def set_up(settings: InputSettings, needed: list[tuple[str, int]] = ()) -> None:

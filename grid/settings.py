@@ -8,9 +8,9 @@ from pathlib import Path
 from common.errors import UserError
 from common.paths import HOME
 from data.names import ATTRIBUTES, MODES, PROMPT_STYLES, SPLITS, UNITS, default_split
-from featurizers.methods import METHODS, controls_of, is_method, method_named, ordered
+from featurizers.methods import METHODS, controls_of, is_method, method_named, ordered, originals_of
 from grid.profiles import DEFAULT_MODEL, PROFILES, Place, place_of
-from masks.names import ENGINE_NAMES, PRECISIONS
+from masks.names import BATCHING_NAMES, ENGINE_NAMES, PRECISIONS, default_batching
 from saes.names import is_own, normalised
 
 
@@ -46,12 +46,14 @@ class Settings(InputSettings):
     targets: list[str]
     seeds: list[int]
     controls: bool
+    reproduce: bool
     cluster: str  # the unit of intervals: pairs that share one are not independent
     against: str  # the method that others are compared with
     mode: str
     split: str
     epochs: int
     batch_size: int
+    batching: str
     lr: float
     temperature: list[float]
     max_pairs: int | None
@@ -162,11 +164,17 @@ def parser(description: str) -> Options:
     )
     add("--epochs", "passes over the training pairs", type=int)
     add("--batch-size", "pairs in a step", type=int)
+    options.how.add_argument(
+        "--batching",
+        choices=BATCHING_NAMES,
+        help="original: as the paper's code, one kind in a batch, no reshuffling (mode paper); mixed (mode strict)",
+    )
     add("--lr", "Adam's learning rate", type=float)
     add("--temperature", "of the mask, linear over all steps", type=float, nargs=2, metavar=("START", "END"))
     add("--max-pairs", "at most so many pairs of a kind in a part", type=int, metavar="N")
     flag = options.how.add_argument
     flag("--controls", action="store_true", help="add to each method what its score would be by chance")
+    flag("--reproduce", action="store_true", help="add SAEs as the paper's code ran them, where ours are corrected")
     flag("--cluster", choices=UNITS, default="country", help="what intervals take to be independent (%(default)s)")
     flag("--against", default="neuron", metavar="METHOD", help="compare the others with this one (%(default)s)")
     flag("--raw-residual", action="store_true", help="feed SAEs as the original did: no centring")
@@ -188,11 +196,17 @@ def read_settings(argv: list[str] | None = None, description: str = "") -> Setti
     options = parser(description)
     args = options.read(argv)
     args["split"] = args["split"] or default_split(args["mode"])
+    args["batching"] = args["batching"] or default_batching(args["mode"])
     args["targets"] = _chosen("target", args["targets"], list(ATTRIBUTES))
     args["seeds"] = _numbers("seed", args["seeds"])
     args["against"] = _one_method(options, args["against"])
     if args["controls"]:
         every = [control for name in args["methods"] for control in controls_of(name)]
+        args["methods"] = ordered([*args["methods"], *every])
+    if args["reproduce"]:
+        if args["raw_residual"]:
+            raise UserError("--reproduce runs SAEs both ways, --raw-residual only the original's; leave one out")
+        every = [original for name in args["methods"] for original in originals_of(name)]
         args["methods"] = ordered([*args["methods"], *every])
     for name in args["methods"]:
         method = method_named(name)

@@ -12,7 +12,7 @@ from data.names import PARTS
 from data.pairs import PairBatch
 from featurizers.base import Featurizer
 from featurizers.controls import random_features, shuffled_labels
-from featurizers.methods import BASELINES, Ingredients, method_named
+from featurizers.methods import BASELINES, ORIGINAL, Ingredients, method_named
 from grid import wandb_log
 from grid.inputs import Inputs
 from grid.profiles import notice_of
@@ -45,6 +45,16 @@ class Pairs:
     file: Path
 
 
+def is_original(run: Run) -> bool:
+    """Whether a run is of an SAE as the paper's code ran it."""
+    return method_named(run.method).control == ORIGINAL
+
+
+def schedule_of(settings: Settings) -> Schedule:
+    s = settings
+    return Schedule(s.epochs, s.batch_size, s.lr, tuple(s.temperature), s.precision, batching=s.batching)
+
+
 @dataclass
 class GridSpec:
     """What is to be trained, and everything that it needs; a process of its own can be sent it."""
@@ -64,8 +74,7 @@ class GridSpec:
 
     @property
     def schedule(self) -> Schedule:
-        s = self.settings
-        return Schedule(s.epochs, s.batch_size, s.lr, tuple(s.temperature), s.precision, self.ways.graphed)
+        return replace(schedule_of(self.settings), graphed=self.ways.graphed)
 
     def layers(self) -> list[int]:
         return sorted({run.layer for run in self.configs})
@@ -81,8 +90,8 @@ class GridSpec:
 
     def steps(self, runs: Iterable[Run]) -> int:
         """Of Adam, over all these runs."""
-        sizes = (len(self.pairs[run.target, run.seed].parts["train"]) for run in runs if self.is_trained(run))
-        return sum(self.settings.epochs * self.schedule.steps_per_epoch(size) for size in sizes)
+        trained = (self.pairs[run.target, run.seed].parts["train"] for run in runs if self.is_trained(run))
+        return sum(self.settings.epochs * len(self.schedule.sizes(pairs)) for pairs in trained)
 
 
 class Progress:
@@ -236,7 +245,8 @@ class Trainer:
         method, inputs, store = method_named(run.method), self.spec.inputs, self.spec.store
         key = (run.method, run.seed if method.control else None, run.target if method.control == "features" else None)
         if key not in self.prepared:
-            sae = inputs.load_sae(method.release, run.layer) if method.release else None
+            raw = True if is_original(run) else None
+            sae = inputs.load_sae(method.release, run.layer, raw) if method.release else None
             x_RD = self.cache.residuals[run.layer][:, 0]
             trained = store.read_tensors(replace(run, method=method.of)) if method.control == "features" else {}
             featurizer = method.build(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from data.pairs import PairBatch
 from featurizers.base import Featurizer
 from imports import torch
+from masks.batching import BATCHINGS
 from masks.engines import FastEngine, NnsightEngine
 from masks.stepping import Steps, can_graph, steps_on
 
@@ -26,14 +29,21 @@ class Schedule:
     temperature: tuple[float, float]  # start, end; linear over all steps
     precision: str = "fp32"
     graphed: bool = True  # replay steps as a CUDA graph where that can be done
+    batching: str = "mixed"
 
-    def steps_per_epoch(self, n_pairs: int) -> int:
-        return math.ceil(n_pairs / self.batch_size)
+    def epochs_of(self, pairs: PairBatch, seed: int = 0) -> Iterator[list[torch.Tensor]]:
+        """Each epoch's batches, as indices of pairs; how many and how large does not depend on the seed."""
+        return BATCHINGS[self.batching](pairs, self.batch_size, seed)
+
+    def sizes(self, pairs: PairBatch) -> list[int]:
+        """Of an epoch's batches.  Raises UserError if the pairs are too few for them."""
+        return [len(batch) for batch in next(self.epochs_of(pairs))]
 
     def temperatures(self, n_steps: int) -> torch.Tensor:
-        """[n_steps]"""
+        """[n_steps]; in the paper's code they are bfloat16 numbers."""
         start, end = self.temperature
-        return start + (end - start) * torch.arange(n_steps, dtype=torch.float64) / max(1, n_steps - 1)
+        found = start + (end - start) * torch.arange(n_steps, dtype=torch.float64) / max(1, n_steps - 1)
+        return found.bfloat16().double() if self.batching == "original" else found
 
 
 @dataclass
@@ -75,7 +85,7 @@ class MaskRun(torch.nn.Module):
 class Batches:
     """The batches of T steps for J runs, B rows each, drawn before the first step; shorter runs stop early.
 
-    A run's pairs are shuffled anew each epoch by its seed; a batch mixes cause and isolation pairs.
+    A run's pairs are cut by its seed, as the schedule's batching says.
     """
 
     rows: torch.Tensor  # [T, J, 3, B] int64: prompt rows of base and source, and the label
@@ -85,15 +95,14 @@ class Batches:
 
     @classmethod
     def of(cls, runs: list[MaskRun], schedule: Schedule) -> Batches:
-        n_steps = [schedule.epochs * schedule.steps_per_epoch(len(run.pairs)) for run in runs]
+        n_steps = [schedule.epochs * len(schedule.sizes(run.pairs)) for run in runs]
         T, J, B = max(n_steps), len(runs), schedule.batch_size
         batches = cls(torch.zeros(T, J, 3, B, dtype=torch.long), torch.zeros(T, J, B), torch.ones(T, J), n_steps)
         for j, (run, n) in enumerate(zip(runs, n_steps, strict=True)):
-            generator = torch.Generator().manual_seed(run.seed)
             content = torch.stack([run.pairs.base, run.pairs.source, run.pairs.label])
             step = 0
-            for _ in range(schedule.epochs):
-                for chosen in torch.randperm(len(run.pairs), generator=generator).split(B):
+            for epoch in itertools.islice(schedule.epochs_of(run.pairs, run.seed), schedule.epochs):
+                for chosen in epoch:
                     batches.rows[step, j, :, : len(chosen)] = content[:, chosen]
                     batches.share[step, j, : len(chosen)] = 1 / len(chosen)
                     step += 1
@@ -144,7 +153,7 @@ def train(
                 records[j].append(record)
     seconds = (time.perf_counter() - began) / len(runs)
     return [
-        Trained(run.theta.detach(), _history(torch.cat(record), len(run.pairs), schedule), seconds)
+        Trained(run.theta.detach(), _history(torch.cat(record), schedule.sizes(run.pairs), schedule), seconds)
         for run, record in zip(runs, records, strict=True)
     ]
 
@@ -160,12 +169,10 @@ def _take(steps: Steps, at_once: int, on_step) -> None:
         on_step(runs=n * len(steps.runs), loss=loss, accuracy=accuracy)
 
 
-def _history(record, n_pairs: int, schedule: Schedule) -> list[dict]:
+def _history(record, sizes: list[int], schedule: Schedule) -> list[dict]:
     """A run's record [T, 2] by epoch; every pair counts once in an epoch's means."""
-    per_epoch = schedule.steps_per_epoch(n_pairs)
-    sizes = torch.full((per_epoch, 1), schedule.batch_size, dtype=torch.float64)
-    sizes[-1] = n_pairs - schedule.batch_size * (per_epoch - 1)
-    means = (record.cpu().double().view(schedule.epochs, per_epoch, 2) * sizes).sum(1) / n_pairs
+    per_epoch, weight = len(sizes), torch.tensor(sizes, dtype=torch.float64)[:, None]
+    means = (record.cpu().double().view(schedule.epochs, per_epoch, 2) * weight).sum(1) / weight.sum()
     temperatures = schedule.temperatures(len(record))[per_epoch - 1 :: per_epoch]
     return [
         {"epoch": epoch, "loss": loss, "accuracy": accuracy, "temperature": temperature}

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 
 import stats
 from data.names import ATTRIBUTES
-from featurizers.methods import BASELINES, controls_of, method_named, ordered
+from featurizers.methods import BASELINES, controls_of, method_named, ordered, originals_of
 from imports import np
 from masks.names import MASKS, SCORES
 from results.reading import NamedPairs, scores_of
@@ -92,7 +92,7 @@ class Grid:
         self.n_cities = sorted({r["config"]["n_cities"] for r in results})
         every = [m for m in ordered(r["method"] for r in results) if m not in BASELINES]
         self.methods = [m for m in every if not method_named(m).control]
-        self.controls = {m: [c for c in controls_of(m) if c in every] for m in self.methods}
+        self.controls = {m: [c for c in (*originals_of(m), *controls_of(m)) if c in every] for m in self.methods}
         self._hits: dict[tuple, dict[int, np.ndarray]] = {}  # (target, method, layer, mask): by seed, [N] bool
         self._pairs: dict[tuple[str, int], NamedPairs] = {}  # by target and seed
         self._compared: dict[tuple, list[Comparison]] = {}  # by what was wanted: terminal, json, figures ask again
@@ -107,6 +107,10 @@ class Grid:
         method = name if name in BASELINES else r["method"]
         for mask in (name,) if name in (*MASKS, RECONSTRUCTION) else MASKS:
             self._hits.setdefault((r["target"], method, r["layer"], mask), {}).setdefault(r["seed"], hit_N)
+
+    def pairs(self) -> list[NamedPairs]:
+        """The test pairs of every target and seed."""
+        return list(self._pairs.values())
 
     @property
     def notice(self) -> str:

@@ -27,7 +27,7 @@ from data.names import ATTRIBUTES
 from drawing import figures
 from drawing.banner import banner
 from drawing.canvas import STYLES, look, style_of
-from drawing.collect import PAPER_RESULTS, collect, missing
+from drawing.collect import collect, missing
 from drawing.features import score_against_features
 from drawing.halves import cause_against_isolation
 from drawing.quality import FLOOR, sae_quality
@@ -36,8 +36,9 @@ from drawing.training import by_epoch, trained_layers
 from featurizers.methods import METHODS
 from grid.profiles import TOY_NOTICE
 from results.estimates import Grid
+from results.published import read_paper
 
-PAPER = json.loads(PAPER_RESULTS.read_text())
+PAPER = read_paper()
 GPT2 = "openai-community/gpt2"
 
 
@@ -156,17 +157,21 @@ def test_published_numbers_are_those_of_the_paper():
 def test_published_points_only_where_they_can_be_compared(tmp_path, monkeypatch, capsys):
     saved = {}
     monkeypatch.setattr(figures, "save", lambda drawing, _, name, **__: saved.update({name: drawing}))
-    for name, model, mode, expected in (
-        ("a", GPT2, "paper", 6),
-        ("b", GPT2, "strict", 0),
-        ("c", "openai-community/gpt2-medium", "paper", 0),
-        ("d", "toy", "paper", 0),
+    for name, model, mode, split, expected in (
+        ("a", GPT2, "paper", "pairs", 6),
+        ("b", GPT2, "strict", "pairs", 0),
+        ("c", "openai-community/gpt2-medium", "paper", "pairs", 0),
+        ("d", "toy", "paper", "pairs", 0),
+        ("e", GPT2, "paper", "cities", 0),
     ):
-        small_grid(tmp_path / name, model=model, mode=mode)
+        small_grid(tmp_path / name, model=model, mode=mode, split=split)
         assert run(capsys, "--results", tmp_path / name, "--output", tmp_path / name / "fig")[0] == 0
         drawn = saved["country"].figure.findobj(lambda artist: (artist.get_gid() or "").startswith("published-"))
         assert len(drawn) == expected, name
         assert ("as published" in texts(saved["country"].figure)) == bool(expected)
+        rings = saved["country"].figure.findobj(lambda artist: (artist.get_gid() or "").startswith("far-"))
+        assert bool(rings) == bool(expected)  # tests/results/test_published.py says which
+        assert ("scores lie within what seeds and cities explain" in texts(saved["country"].figure)) == bool(expected)
 
 
 # ---------------------------------------------------------------- the other figures
