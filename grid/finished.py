@@ -17,7 +17,7 @@ def add_flags(parser) -> None:
     use.add_argument(
         "--compare", nargs=2, metavar=("A", "B"), help="A minus B on the same pairs; METHOD, or METHOD@LAYER"
     )
-    use.add_argument("--export", choices=FORMATS, help=f"write the scores as {', '.join(FORMATS)}")
+    use.add_argument("--export", choices=FORMATS, help="write the scores for other programs")
     group.add_argument("--to", type=Path, metavar="PATH", help="where --export writes (OUTPUT/MODEL/export/)")
     parser.add_argument("--label", action="append", default=[], metavar="SAE=NAME", help=LABEL_HELP)
 

@@ -60,8 +60,8 @@ def _rows(name: str, grid: Grid, target: str, method: str, layer: int) -> list[s
     if None in found["hard"]:
         return []
     selected, of, l0 = (grid.mean(target, method, layer, key) for key in ("n_selected", "n_features", "l0"))
-    mark = FALLING if grid.still_falling(target, method, layer) else " "
-    rows = [_row(name, found["hard"], found["soft"], "" if of is None else f"{selected:.0f}/{of:.0f}", mark)]
+    name += FALLING * bool(grid.still_falling(target, method, layer))
+    rows = [_row(name, found["hard"], found["soft"], "" if of is None else f"{selected:.0f}/{of:.0f}")]
     spliced = [grid.reconstruction(target, method, layer, key) for key in SCORES]
     if None not in spliced:
         label = "    reconstruct." if name.startswith(" ") else "  reconstruction"  # a control's stands under it
@@ -69,10 +69,10 @@ def _rows(name: str, grid: Grid, target: str, method: str, layer: int) -> list[s
     return rows
 
 
-def _row(name: str, hard: list[Estimate], soft: list[Estimate], last: str, mark: str = " ") -> str:
+def _row(name: str, hard: list[Estimate], soft: list[Estimate], last: str) -> str:
     scores = [" ".join(f"{estimate.mean:5.3f}" for estimate in found) for found in (hard, soft)]
     interval = f"[{hard[-1].low:.3f} {hard[-1].high:.3f}]"
-    return f"{name:<17}{mark}{scores[0]} {interval:<13}  {scores[1]} {last:>11}".rstrip()
+    return f"{name:<18}{scores[0]} {interval:<13}  {scores[1]} {last:>11}".rstrip()
 
 
 def comparison_lines(found: list[Comparison], mask: str, grid: Grid) -> list[str]:

@@ -1,4 +1,4 @@
-"""SAEBench's result files: read by SAEBench itself where it is installed, else held against its fields as it has them."""
+"""SAEBench's result files, held against the fields that it gives them, and read by itself where it is installed."""
 
 import json
 import uuid

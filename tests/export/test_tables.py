@@ -110,7 +110,9 @@ def test_pdflatex_compiles_the_table(grid, tmp_path):
     (tmp_path / "paper.tex").write_text(document)
     done = subprocess.run(
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"],
-        cwd=tmp_path, capture_output=True, text=True,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout[-1500:]
     assert (tmp_path / "paper.pdf").stat().st_size > 5000

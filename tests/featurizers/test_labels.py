@@ -1,6 +1,5 @@
 """Labels of users' own SAEs: how they are given, and whom they name."""
 
-
 import pytest
 
 from common.errors import UserError

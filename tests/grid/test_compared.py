@@ -47,7 +47,11 @@ def test_the_numbers_are_those_of_the_files(tmp_path, capsys, a, b):
     path = tmp_path / "toy" / "compare" / f"{names[0]}-minus-{names[1]}.json"
     content = json.loads(path.read_text())
     found = content["differences"]
-    assert (content["seeds"], content["interval_unit"], "toy world" in content["notice"]) == ([0, 1, 2], "country", True)
+    assert (content["seeds"], content["interval_unit"], "toy world" in content["notice"]) == (
+        [0, 1, 2],
+        "country",
+        True,
+    )
     assert [c["target"] for c in found] == ["country", "continent"]
     wanted = [
         stats.difference(
@@ -70,8 +74,7 @@ def test_the_numbers_are_those_of_the_files(tmp_path, capsys, a, b):
 
 def test_without_a_layer_all_are_compared_but_the_last_block(tmp_path, capsys):
     small_grid(tmp_path, seeds=(0, 1))
-    status, out, _ = run(capsys, tmp_path, "--compare", "das", "neuron", "--targets", "country")
-    assert status == 0
+    assert run(capsys, tmp_path, "--compare", "das", "neuron", "--targets", "country")[0] == 0
     content = json.loads((tmp_path / "toy" / "compare" / "das-minus-neuron.json").read_text())
     assert [(c["target"], c["layer"]) for c in content["differences"]] == [("country", 0), ("country", 1)]
     assert content["seeds"] == [0, 1]
@@ -156,8 +159,11 @@ def test_the_figure_shows_the_differences(tmp_path, capsys):
         figure = differences_by_layer(grid, "country", "hard", family).figure
     words = " ".join(text.get_text() for text in figure.findobj(Text))
     assert "Difference from neuron at layer 0 by layer, target country" in words
-    (point,) = [artist for artist in figure.findobj(lambda a: (a.get_gid() or "") in ("told-openai", "untold-openai"))
-                if len(artist.get_ydata())]
+    (point,) = [
+        artist
+        for artist in figure.findobj(lambda a: (a.get_gid() or "") in ("told-openai", "untold-openai"))
+        if len(artist.get_ydata())
+    ]
     assert point.get_ydata() == pytest.approx([(0.25 + 0.5) / 2 - (0.5 + 0.75) / 2])
     capsys.readouterr()
     assert visualisation.main([*argv, "--compare", "bloom", "neuron"]) == 2

@@ -42,9 +42,7 @@ def test_a_row_of_each_seed_and_of_all_follows_from_the_files(tmp_path, unit, n_
         is_cause = np.array([pair[2] == "cause" for pair in pairs["test"]])
         cells.append(stats.Outcomes.of_kinds(hits, is_cause, *ends))
         shares.append(hits[~is_cause].mean())
-        (row,) = picked(
-            rows, target="country", method="das", layer=1, seed=str(seed), mask="hard", measure="isolation"
-        )
+        (row,) = picked(rows, target="country", method="das", layer=1, seed=str(seed), mask="hard", measure="isolation")
         alone = stats.interval(cells[-1:], "isolation")
         assert row.value == pytest.approx(shares[-1], abs=1e-12)
         assert (row.low, row.high) == pytest.approx((alone.low, alone.high), abs=1e-12)
