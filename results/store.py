@@ -5,6 +5,7 @@
     OUTPUT/MODEL/TARGET/pairs-MODE-SPLIT-seedS.json       the pairs of train, validation, test; facts of their cities
     OUTPUT/MODEL/cities.json                              who takes part, and why others do not
     OUTPUT/MODEL/estimates.json                           the last table: scores and differences with intervals
+    OUTPUT/MODEL/labels.json                              names of users' own SAEs
 
 Each file is written under a temporary name and renamed, the json of a run last: a
 run whose json is there is done.
