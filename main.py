@@ -30,7 +30,7 @@ def run_grid(settings: Settings) -> None:
     from grid.power import print_power
     from grid.table import summary, table
     from results.estimates import Grid
-    from results.labels import keep_labels
+    from results.labels import keep_labels, with_kept
     from results.store import Store
 
     labels = parse_labels(settings.label, settings.methods)
@@ -38,6 +38,7 @@ def run_grid(settings: Settings) -> None:
     info = model_info(settings)
     runs = plan(settings, info)
     store = Store(settings.output, settings.model)
+    with_kept(store.root, labels)  # what is wrong with them is told before all else
     if settings.dry_run:
         print_plan(runs, store, settings, info.n_layers)
         return

@@ -237,7 +237,7 @@ class Grid:
         """What the intervals cannot say, each in a line."""
         unit = UNITS_IN_WORDS[self.unit]
         n = len(self.seeds)
-        uneven = [f"{t} {m} L{layer} ({len(c)})" for (t, m, layer), c in self.cells.items() if len(c) < n]
+        uneven = [f"{t} {self.label(m)} L{layer} ({len(c)})" for (t, m, layer), c in self.cells.items() if len(c) < n]
         found = []
         if uneven:
             more = f" and {len(uneven) - 4} more" if len(uneven) > 4 else ""
