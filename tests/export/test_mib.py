@@ -71,6 +71,7 @@ def load_modules(base) -> tuple:
         "SubspaceInverseFeaturizerModule",
     )
     matrix = info["additional_config"]["rotation_matrix"]
+    assert matrix.numpy() == pytest.approx(rotation())
     modules = []
     for content in saved.values():
         layer = Rotate(*matrix.shape)

@@ -45,6 +45,13 @@ def test_the_threshold_by_hand():
         assert still_falls(history(losses, temperatures)) is wanted, x
 
 
+def test_a_fall_is_held_against_that_of_log_t():
+    """Two of nineteen equal steps of the loss, while log T falls by 2.39 of 4.55: .105 of all, in .525 of it."""
+    losses, temperatures = [20.0 - e for e in range(20)], linear(10.0, 0.1, 20)
+    assert still_falls(history(losses, temperatures)) is False
+    assert still_falls(history(losses)) is True
+
+
 def test_where_the_temperature_is_constant_epochs_count():
     assert still_falls(history([10 - e for e in range(10)])) is True
     assert still_falls(history([max(0, 8 - e) for e in range(20)])) is False
