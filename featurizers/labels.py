@@ -48,8 +48,8 @@ def parse_labels(given: list[str], methods: Iterable[str]) -> dict[str, str]:
         cut = (known or cuts)[0]
         method, text = normalised(both[:cut]), both[cut + 1 :]
         if method not in own:
-            there = f"these are {', '.join(own)}" if own else "there is none"
-            raise UserError(f"--label names {method}, no own SAE of these methods{meant(method, own)}; {there}")
+            there = f"the own SAEs are {', '.join(own)}" if own else "no own SAE is among the methods"
+            raise UserError(f"--label names {method}{meant(method, own)}; {there}")
         if why := why_no_label(text):
             raise UserError(f"--label is {both!r}: {why}; give another")
         labels[method] = text

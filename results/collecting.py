@@ -89,7 +89,7 @@ def read_finished(
     if found.problems:
         print(one_line(f"skipped: {abridged(found.problems)}"), file=sys.stderr)
     if not found.results:
-        raise UserError(f"{folder} holds no results; main.py makes them, --output says where they are looked for")
+        raise UserError(f"{folder} holds no results; main.py makes them; --model and --output say which are looked for")
     wanted = dict(zip(("target", "method", "layer", "seed"), (targets, methods, layers, seeds), strict=True))
     there = {key: dict.fromkeys(r[key] for r in found.results) for key in wanted}
     found.results = [r for r in found.results if all(w is None or r[key] in w for key, w in wanted.items())]

@@ -25,7 +25,7 @@ def test_the_text_may_have_an_equals_sign_and_so_may_the_folder(tmp_path):
     [
         ("das=mine", ["--label", "das=mine", "own SAE"]),
         ("sae:runs/b", ["--label", "sae:runs/b", "a name for it"]),
-        ("sae:runs/c=x", ["sae:runs/c", "did you mean sae:runs/b", "these are sae:runs/b"]),
+        ("sae:runs/c=x", ["sae:runs/c", "did you mean sae:runs/b", "own SAEs are sae:runs/b"]),
         ("sae:runs/b=", ["a label is text"]),
         ("sae:runs/b= x", ["blanks"]),
         ("sae:runs/b=a\nb", ["one line"]),

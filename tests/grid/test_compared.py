@@ -123,7 +123,7 @@ def test_no_results_at_all_and_flags_that_do_not_go_together(tmp_path, capsys):
         (["--export", "csv", "--compare", "das", "neuron"], ["not allowed with argument"]),
         (["--export", "xls"], ["invalid choice", "csv"]),
         (["--to", "x"], ["--to", "--export"]),
-        (["--label", "sae:a=b"], ["sae:a", "no own SAE of these methods"]),
+        (["--label", "sae:a=b"], ["sae:a", "no own SAE is among the methods"]),
     ):
         status, out, err = run(capsys, tmp_path / "out", *argv)
         assert (status, out) == (2, "")

@@ -116,6 +116,6 @@ def test_another_label_is_kept_too(made, tmp_path, capsys):
         assert json.loads((root / "toy" / "labels.json").read_text())["sae:A"] == "other"
         capsys.readouterr()
         assert visualisation.main([*argv, "--label", "sae:C=third"]) == 2
-        require_words(error_line(capsys.readouterr().err), ["sae:C", "these are sae:A, sae:B"])
+        require_words(error_line(capsys.readouterr().err), ["sae:C", "own SAEs are sae:A, sae:B"])
     finally:
         (root / "toy" / "labels.json").write_text(kept)
