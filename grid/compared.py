@@ -51,8 +51,8 @@ def comparison_table(grid: Grid, a: Side, b: Side, mask: str) -> str:
 
 def write_comparison(grid: Grid, a: Side, b: Side, mask: str, store: Store) -> Path:
     """OUTPUT/MODEL/compare/A-minus-B.json: every comparison, as estimates.json has them; returns its path."""
-    names = (file_name(method) + ("" if layer is None else f"@{layer}") for method, layer in (a, b))
-    path = store.root / "compare" / f"{'-minus-'.join(names)}.json"
+    names = (method + ("" if layer is None else f"@{layer}") for method, layer in (a, b))
+    path = store.root / "compare" / f"{file_name('-minus-'.join(names))}.json"
     content = {
         "model": grid.results[0]["model"],
         "seeds": grid.seeds,

@@ -29,10 +29,11 @@ def read_sides(given: list[str] | None, one_method) -> tuple[Side, Side] | None:
     """
     if given is None:
         return None
-    a, b = (_side(text, one_method) for text in given)
-    if a == b:
-        raise UserError(f"--compare is {given[0]!r} twice; name two methods, or a method at two layers")
-    return (a[0], a[1] if a[1] is not None else b[1]), (b[0], b[1] if b[1] is not None else a[1])
+    (a, at_a), (b, at_b) = (_side(text, one_method) for text in given)
+    at_a, at_b = (at_a if at_a is not None else at_b), (at_b if at_b is not None else at_a)
+    if (a, at_a) == (b, at_b):
+        raise UserError(f"--compare is {' '.join(given)}, twice the same; name two methods, or a method at two layers")
+    return (a, at_a), (b, at_b)
 
 
 def _side(text: str, one_method) -> Side:

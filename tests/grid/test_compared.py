@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from helpers_cli import error_line, finish, require_words, snapshot, start
-from helpers_results import small_grid
+from helpers_results import result, small_grid, write
 from matplotlib.text import Text
 from safetensors.numpy import load_file
 
@@ -95,10 +95,20 @@ def test_one_layer_named_is_that_of_both(tmp_path, capsys):
     assert [c["difference"] for c in found] == pytest.approx([(1 + 0.875) / 2 - 0.5] * 2)
 
 
+def test_long_names_make_no_name_of_a_file_that_is_too_long(tmp_path, capsys):
+    long = [f"sae:/{letter * 180}" for letter in "ab"]
+    for name in long:
+        write(tmp_path, result("country", name, 0))
+    assert run(capsys, tmp_path, "--compare", *long)[0] == 0
+    (path,) = (tmp_path / "toy" / "compare").iterdir()
+    assert json.loads(path.read_text())["differences"][0]["method"] == long[0]
+
+
 @pytest.mark.parametrize(
     ("sides", "words"),
     [
-        (("das", "das"), ["--compare", "das", "twice"]),
+        (("das", "das"), ["--compare", "das das", "twice the same"]),
+        (("das@1", "das"), ["--compare", "das@1 das", "twice the same"]),
         (("das@x", "neuron"), ["--compare", "'x' is no layer", "das@5"]),
         (("das", "neurons"), ["unknown method 'neurons'", "did you mean neuron"]),
         (("das", "all"), ["--compare is 'all'", "name one method"]),
