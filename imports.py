@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     import matplotlib.patches as patches
     import nnsight
     import numpy as np
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
     import requests
     import sae_lens
     import sae_lens.loading.pretrained_saes_directory as sae_lens_directory
@@ -48,7 +51,10 @@ MODULES = {  # name here -> module, where the two differ
     "hub_utils": "huggingface_hub.utils",
     "lines": "matplotlib.lines",
     "np": "numpy",
+    "pa": "pyarrow",
+    "parquet": "pyarrow.parquet",
     "patches": "matplotlib.patches",
+    "pd": "pandas",
     "sae_lens_directory": "sae_lens.loading.pretrained_saes_directory",
     "safetensors_torch": "safetensors.torch",
     "scipy_special": "scipy.special",
@@ -59,7 +65,8 @@ LIBRARIES = {  # library -> what pip calls it
     "sae_lens": "sae-lens",
     "yaml": "pyyaml",
 }
-OPTIONAL = {"accelerate": "1.15.0", "sae_lens": "6.54.12"}  # not in requirements.txt: the versions that were tried
+# Not in requirements.txt: the versions that were tried.
+OPTIONAL = {"accelerate": "1.15.0", "pandas": "3.1.1", "pyarrow": "26.0.1", "sae_lens": "6.54.12"}
 
 
 class MissingLibrary(ImportError):

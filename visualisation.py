@@ -18,8 +18,10 @@ from common.errors import UserError
 from common.paths import HOME
 from data.names import UNITS
 from featurizers.methods import is_method
+from grid.finished import LABEL_HELP, read_sides
 from grid.settings import Parser
 from masks.names import MASKS
+from saes.names import is_own, normalised
 
 
 def read_arguments(argv: list[str] | None) -> Namespace:
@@ -33,15 +35,25 @@ def read_arguments(argv: list[str] | None) -> Namespace:
         "--cluster", choices=UNITS, default="country", help="what intervals take to be independent (%(default)s)"
     )
     p.add_argument("--against", default="neuron", metavar="METHOD", help="compare the others with it (%(default)s)")
+    p.add_argument("--compare", nargs=2, metavar=("A", "B"), help="also draw A minus B; METHOD, or METHOD@LAYER")
+    p.add_argument("--label", action="append", default=[], metavar="SAE=NAME", help=LABEL_HELP)
     p.add_argument("--paper", action="store_true", help="draw the paper's published numbers and no results")
     p.add_argument("--report", action="store_true", help="also write OUTPUT/report.html, one page with everything")
     args = p.parse_args(argv)
-    if not is_method(args.against):
-        raise UserError(f"--against is {args.against!r}, which is no method; name one, such as neuron")
+    args.against = one_method(args.against, "--against")
+    args.compare = read_sides(args.compare, lambda name: one_method(name, "--compare"))
     args.results_named = args.results is not None
     args.results = args.results or HOME / "saved_models" / "results"
     args.output = args.output or HOME / "figures"
     return args
+
+
+def one_method(name: str, flag: str) -> str:
+    """The method of this name.  Raises UserError."""
+    name = normalised(name) if is_own(name) else name
+    if not is_method(name):
+        raise UserError(f"{flag} is {name!r}, which is no method; name one, such as neuron")
+    return name
 
 
 def draw(args: Namespace) -> None:

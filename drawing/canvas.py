@@ -14,6 +14,7 @@ from pathlib import Path
 from common.files import write_atomically
 from common.paths import HOME
 from common.text import shortened
+from featurizers.labels import label_of
 from imports import figure, lines, matplotlib
 
 # ---------------------------------------------------------------- the look
@@ -53,8 +54,9 @@ def style_of(method: str) -> Style:
     return Style(OWN_COLORS[digest[0] % len(OWN_COLORS)], OWN_MARKERS[digest[1] % len(OWN_MARKERS)], size=6.5)
 
 
-def label_of(method: str) -> str:
-    return LABELS.get(method, printable(method, 18))
+def short_name(method: str, labels: dict[str, str] | None = None) -> str:
+    """What a method is called in a key or above a panel; labels: those of users' own SAEs, by method."""
+    return LABELS.get(method, printable(label_of(method, labels or {}), 18))
 
 
 INK, FAINT, PAPER = "#1b1b1b", "#5c5c5c", "#ffffff"  # as in look.mplstyle
@@ -182,11 +184,11 @@ def plot(ax, method: str, x, y, part: str, scale: float = 1.0, **other) -> None:
     ax.plot(x, y, **{**about, "ls": "none", "zorder": 3, "gid": f"{part}-{method}", **other})
 
 
-def handle(method: str, **other):
-    """A method's entry in a key."""
+def handle(method: str, labels: dict[str, str] | None = None, **other):
+    """A method's entry in a key, named as `short_name` does."""
     style = style_of(method)
     about = {"color": style.color, "marker": style.marker, "ls": style.line, "ms": style.size}
-    return lines.Line2D([], [], label=label_of(method), **{**about, **other})
+    return lines.Line2D([], [], label=short_name(method, labels), **{**about, **other})
 
 
 def whole_axis(ax, values: list[int], most: int = 16, room: float = 0.4) -> None:

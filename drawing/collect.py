@@ -1,12 +1,6 @@
-"""Read a folder of results as if a stranger had filled it: what is sound is kept, what is not is named.
+"""What is there to draw of a model: its results, the quality of its SAEs, and what one would expect beside them."""
 
-Nothing here raises because of what a file holds: a result that is damaged or was altered (results.reading) is left
-out and stands in `Collection.problems` with the reason.
-"""
-
-from collections import Counter
-from dataclasses import dataclass, field
-from operator import itemgetter
+from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import UserError
@@ -14,29 +8,21 @@ from data.names import ATTRIBUTES
 from featurizers.methods import method_named, ordered
 from grid.profiles import DEFAULT_MODEL, notice_of
 from quality.names import SCORES_FILE
-from results.reading import Damaged, read_json, read_result
-from results.run import Run
+from results.collecting import Found, cell, holds_results, read_folder
+from results.reading import Damaged, read_json
 from results.shapes import QUALITY, QUALITY_ROW, fault
 from results.store import Store
 from saes.names import is_own
 from saes.releases import RELEASES
 
-cell = itemgetter("target", "method", "layer", "seed")  # of a result, as Run takes them
-kind = itemgetter("model", "mode", "split")  # main.py puts one of each in a folder
-
-
 # ---------------------------------------------------------------- reading
 
 
 @dataclass
-class Collection:
+class Collection(Found):
     """What is known of one model."""
 
-    folder: Path
-    results: list[dict] = field(default_factory=list)  # as main.py wrote them, in the order of the grid
     quality: dict | None = None  # as eval_sae.py wrote it, with the sound rows only
-    problems: list[str] = field(default_factory=list)  # 'PATH (why)' of what was left out
-    modified: float = 0.0  # when the newest file that is used was written, in seconds since 1970
 
     @property
     def notice(self) -> str:
@@ -49,34 +35,12 @@ class Collection:
         names = [r["model"] for r in self.results] or [self.quality["config"]["model"]] * bool(self.quality)
         return names[0] if names else self.folder.name
 
-    def leave_out(self, path: Path, why) -> None:
-        self.problems.append(f"{path.relative_to(self.folder)} ({why})")
-
 
 def collect(folder: Path) -> Collection:
     """Everything under OUTPUT/MODEL that can be drawn."""
-    collection = Collection(folder)
-    for path in sorted(folder.glob("*/*/layer*.json")):
-        try:
-            collection.results.append(read_result(path, folder))
-            collection.modified = max(collection.modified, path.stat().st_mtime)
-        except Damaged as why:
-            collection.leave_out(path, why)
-    _drop_foreign(collection)
-    order = ordered(r["method"] for r in collection.results)
-    collection.results.sort(
-        key=lambda r: (ATTRIBUTES.index(r["target"]), r["layer"], order.index(r["method"]), r["seed"])
-    )
+    collection = Collection(**vars(read_folder(folder)))
     collection.quality = _read_quality(folder / SCORES_FILE, collection)
     return collection
-
-
-def _drop_foreign(collection: Collection) -> None:
-    """Results of another model, mode or split than most are not averaged with the rest."""
-    counts = Counter(map(kind, collection.results))
-    for foreign in [result for result in collection.results if kind(result) != counts.most_common(1)[0][0]]:
-        collection.problems.append(f"{Run(*cell(foreign))}.json (of {', '.join(kind(foreign))})")
-        collection.results.remove(foreign)
 
 
 def _read_quality(path: Path, collection: Collection) -> dict | None:
@@ -105,15 +69,14 @@ def _read_quality(path: Path, collection: Collection) -> dict | None:
 
 
 def model_folders(root: Path) -> list[Path]:
-    """The folders in OUTPUT that hold results of a model."""
+    """The folders in OUTPUT that hold something of a model."""
     if not root.is_dir():
         return []
 
-    def holds_results(folder: Path) -> bool:
-        runs = (path for target in ATTRIBUTES for path in folder.glob(f"{target}/*/layer*.json"))
-        return next(runs, None) is not None or (folder / SCORES_FILE).exists()
+    def can_be_drawn(folder: Path) -> bool:
+        return folder.is_dir() and (holds_results(folder) or (folder / SCORES_FILE).exists())
 
-    return [folder for folder in sorted(root.iterdir()) if folder.is_dir() and holds_results(folder)]
+    return [folder for folder in sorted(root.iterdir()) if can_be_drawn(folder)]
 
 
 def choose_folder(root: Path, named: bool, model: str | None) -> Path | None:
@@ -174,9 +137,3 @@ def missing(results: list[dict]) -> list[str]:
                     which = f" seed {', '.join(map(str, without))}" if len(seeds) > 1 else ""
                     lacking.append(f"{target} {method} L{layer}{which}")
     return lacking
-
-
-def abridged(items: list[str], most: int = 6) -> str:
-    """'a; b; c and 4 more': a list that stays one line."""
-    rest = f" and {len(items) - most} more" if len(items) > most else ""
-    return "; ".join(items[:most]) + rest

@@ -1,20 +1,25 @@
 """Which method is better: paired differences from one of them, by layer."""
 
 import stats
-from drawing.canvas import FAINT, Drawing, Sheet, handle, name_ticks, plot, style_of, whole_axis
+from drawing.canvas import FAINT, Drawing, Sheet, handle, name_ticks, plot, printable, style_of, whole_axis
 from drawing.captions import describe, interval_words
 from drawing.scores import shifts
 from imports import lines, np
 from results.estimates import Comparison, Grid
 
 
-def differences_by_layer(grid: Grid, target: str, mask: str, against: str) -> Drawing | None:
-    """A point per method and layer with its interval, filled where better or worse; None if nothing was compared."""
-    family = grid.compare(against, mask)
+def differences_by_layer(grid: Grid, target: str, mask: str, family: list[Comparison]) -> Drawing | None:
+    """A point per method and layer with its interval, filled where better or worse; None if nothing was compared.
+
+    family: the comparisons that are corrected together, of both targets, all with one method.
+    """
     found = [c for c in family if c.target == target]
     if not found:
         return None
-    methods = [method for method in grid.methods if any(c.method == method for c in found)]
+    methods = list(dict.fromkeys(c.method for c in found))
+    against = printable(grid.label(found[0].against), 40)
+    if found[0].against_layer != found[0].layer:
+        against += f" at layer {found[0].against_layer}"
     notes = (
         f"Disentangle minus that of {against} on the same test pairs. Whiskers: {interval_words(grid)}. Filled: better "
         f"or worse by p corrected for the {len(family)} comparisons of both targets (Holm 1979); hollow: cannot tell. "
@@ -32,11 +37,12 @@ def differences_by_layer(grid: Grid, target: str, mask: str, against: str) -> Dr
     ax.set_xlabel("layer (residual stream after this block)")
     ax.set_ylabel(f"disentangle minus that of {against}")
     hollow = lines.Line2D([], [], ls="none", marker="o", mfc="white", mec=FAINT, mew=1.0, ms=5, label="cannot tell")
-    sheet.key([*(handle(method, ls="none") for method in methods), hollow])
+    sheet.key([*(handle(method, grid.labels, ls="none") for method in methods), hollow])
     counts = {word: sum(c.verdict == word for c in found) for word in (stats.BETTER, stats.WORSE, stats.CANNOT_TELL)}
     said = ", ".join(f"{word} {n}" for word, n in counts.items())
+    names = ", ".join(map(grid.label, methods))
     return sheet.drawing(
-        f"Points with whiskers by layer: disentangle of {', '.join(methods)} minus that of {against}, target {target}. "
+        f"Points with whiskers by layer: disentangle of {names} minus that of {against}, target {target}. "
         f"Verdicts: {said}. The same numbers stand in the table of differences."
     )
 

@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from drawing.canvas import FAINT, Drawing, Sheet, label_of, label_points, name_ticks, plot, style_of
+from drawing.canvas import FAINT, Drawing, Sheet, label_points, name_ticks, plot, short_name, style_of
 from drawing.captions import describe
 from imports import np
 from results.estimates import Grid
@@ -37,9 +37,10 @@ def score_against_features(grid: Grid, target: str, mask: str) -> Drawing | None
     n_features = {m: max(grid.mean(target, m, layer, "n_features") for layer in p.layers) for m, p in points.items()}
     for method, ax in zip(points, sheet.panels, strict=True):
         _dress(ax, max(10, *n_features.values()))
-        _panel(ax, method, points, n_features[method], _l0(grid, target, method))
+        name = short_name(method, grid.labels)
+        _panel(ax, method, name, points, n_features[method], _l0(grid, target, method))
     sheet.name_outer("features selected", "disentangle")
-    words = "; ".join(f"{method} {min(p.selected):.0f} to {max(p.selected):.0f}" for method, p in points.items())
+    words = "; ".join(f"{grid.label(m)} {min(p.selected):.0f} to {max(p.selected):.0f}" for m, p in points.items())
     return sheet.drawing(
         f"Scatter plots, one per method: number of features selected against the disentangle score, target {target}. "
         f"Features selected, least and most over layers: {words}."
@@ -57,7 +58,7 @@ def _l0(grid: Grid, target: str, method: str) -> list[float]:
     return [l0 for l0 in found if l0 is not None]
 
 
-def _panel(ax, method: str, points: dict[str, Points], n_features: float, l0: list[float]) -> None:
+def _panel(ax, method: str, name: str, points: dict[str, Points], n_features: float, l0: list[float]) -> None:
     color, own = style_of(method).color, points[method]
     for other, found in points.items():
         if other != method:
@@ -70,7 +71,7 @@ def _panel(ax, method: str, points: dict[str, Points], n_features: float, l0: li
         low, high = min(l0), max(l0)
         ax.axvspan(low, high, color=color, alpha=0.2, lw=1.5, zorder=0.8, gid=f"l0-{method}")
         title += f", l0 {low:,.0f}" if round(low) == round(high) else f", l0 {low:,.0f} to {high:,.0f}"
-    ax.set_title(label_of(method), weight="bold")
+    ax.set_title(name, weight="bold")
     ax.set_title(title, loc="right", color=FAINT, size=8)
     plot(ax, method, own.selected, own.scores, "features")
     label_points(ax, list(zip(own.selected, own.scores, map(str, own.layers), strict=True)), FAINT)

@@ -2,28 +2,32 @@
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 
 from common.errors import UserError
 from common.files import write_atomically
-from common.text import filled
+from common.text import abridged, filled, one_line
 from data.names import ATTRIBUTES
 from drawing import report
 from drawing.banner import banner
 from drawing.canvas import Drawing, look, save
-from drawing.collect import Collection, abridged, choose_folder, collect, missing
+from drawing.collect import Collection, choose_folder, collect, missing
 from drawing.differences import differences_by_layer
 from drawing.features import score_against_features
 from drawing.halves import cause_against_isolation
 from drawing.quality import sae_quality
 from drawing.scores import as_published, by_layer
 from drawing.training import by_epoch, trained_layers
+from featurizers.labels import parse_labels
+from grid.compared import compare, contrasts
 from masks.names import default_mask
 from quality.names import SCORES_FILE
+from results.differences import Comparison, Contrast
 from results.estimates import Grid, not_compared
+from results.labels import keep_labels
 from results.published import paper_for, read_paper
 
 BANNER_DPI = 200  # 1600 px: README shows it at up to 800
@@ -38,6 +42,7 @@ class Inputs:
     mask: str
     against: str
     published: dict | None  # the paper's numbers, if they can be compared with these results
+    contrasts: Sequence[Contrast] = ()  # of the two that --compare names
 
 
 @dataclass(frozen=True)
@@ -53,14 +58,19 @@ class Figure:
     draw: Callable[[Inputs, object], Drawing | None]
 
 
+def _differences(inputs: Inputs, target: str, family: list[Comparison]) -> Drawing | None:
+    return differences_by_layer(inputs.grid, target, inputs.mask, family)
+
+
 targets = attrgetter("grid.targets")
 # In the order of the report.
 FIGURES = (
     Figure("{}", targets, lambda i, target: by_layer(i.grid, target, i.mask, i.published)),
-    Figure("differences_{}", targets, lambda i, target: differences_by_layer(i.grid, target, i.mask, i.against)),
+    Figure("differences_{}", targets, lambda i, target: _differences(i, target, i.grid.compare(i.against, i.mask))),
+    Figure("compare_{}", targets, lambda i, target: _differences(i, target, i.grid.contrast(i.contrasts, i.mask))),
     Figure("cause_isolation_{}", targets, lambda i, target: cause_against_isolation(i.grid, target, i.mask)),
     Figure("features_{}", targets, lambda i, target: score_against_features(i.grid, target, i.mask)),
-    Figure("sae_quality", lambda i: filter(None, [i.collection.quality]), lambda _, quality: sae_quality(quality)),
+    Figure("sae_quality", lambda i: filter(None, [i.collection.quality]), lambda i, q: sae_quality(q, i.grid.labels)),
     Figure("L{}acc", lambda i: trained_layers(i.grid), lambda i, layer: by_epoch(i.grid, layer, "accuracy")),
     Figure("L{}loss", lambda i: trained_layers(i.grid), lambda i, layer: by_epoch(i.grid, layer, "loss")),
 )
@@ -91,10 +101,15 @@ def draw_figures(args: Namespace) -> None:
 
 
 def draw_results(args: Namespace, collection: Collection) -> None:
-    grid = Grid(collection.results, args.cluster)
+    if args.label:
+        collection.labels = keep_labels(collection.folder, parse_labels(args.label, collection.methods))
+    grid = Grid(collection.results, args.cluster, collection.labels)
     mode = collection.results[0]["mode"] if collection.results else None
     mask = args.mask or default_mask(mode)
-    inputs = Inputs(collection, grid, mask, args.against, paper_for(grid))
+    wanted = contrasts(grid, *args.compare) if args.compare else []
+    if args.compare:
+        compare(grid, *args.compare, mask)  # says what is wrong if there is nothing to compare
+    inputs = Inputs(collection, grid, mask, args.against, paper_for(grid), wanted)
     shown = {}
     for entry in FIGURES:
         for value in entry.each(inputs):
@@ -150,5 +165,4 @@ def draw_banner(output: Path) -> None:
 
 def say(text: str) -> None:
     """One line on stderr, whatever is in names of files."""
-    line = " ".join(text.split())
-    print("".join(c if c.isprintable() else "?" for c in line), file=sys.stderr)
+    print(one_line(text), file=sys.stderr)

@@ -41,10 +41,11 @@ def cause_against_isolation(grid: Grid, target: str, mask: str) -> Drawing:
     sheet.name_outer("cause", "isolation")
     hollow = {"ls": "none", "marker": "o", "mfc": "none", "mec": FAINT, "ms": 4}
     spliced = lines.Line2D([], [], label="reconstruction,\nno swap", **hollow)
-    sheet.key([*(handle(method, ls="none") for method in methods if method in shown), spliced])
+    sheet.key([*(handle(method, grid.labels, ls="none") for method in methods if method in shown), spliced])
+    names = ", ".join(grid.label(m) for m in grid.methods if m in shown)
     return sheet.drawing(
         f"{len(layers)} small scatter plots, one per layer: cause (horizontal) against isolation (vertical) of "
-        f"{', '.join(m for m in grid.methods if m in shown)}, target {target}, {MASK_WORDS[mask]}, with the baselines "
+        f"{names}, target {target}, {MASK_WORDS[mask]}, with the baselines "
         "none and full. The same numbers stand in the tables of scores."
     )
 

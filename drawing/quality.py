@@ -4,6 +4,7 @@ import itertools
 
 from data.names import ATTRIBUTES
 from drawing.canvas import FAINT, Drawing, Sheet, handle, model_name, name_ticks, plot, style_of, whole_axis
+from featurizers.labels import label_of
 from featurizers.methods import ordered
 from grid.profiles import notice_of
 from imports import lines, np
@@ -18,8 +19,8 @@ LOWEST = -0.5  # explained variance below this is drawn as an arrow on the axis'
 FLOOR = -0.85  # which then lies here
 
 
-def sae_quality(quality: dict) -> Drawing:
-    """Rows: measures; columns: at the city's position, at all positions."""
+def sae_quality(quality: dict, labels: dict[str, str] | None = None) -> Drawing:
+    """Rows: measures; columns: at the city's position, at all positions; labels: of users' own SAEs, by method."""
     rows = quality["rows"]
     has_raw = any(row["raw_residual"] for row in rows)
     notes = (
@@ -51,7 +52,7 @@ def sae_quality(quality: dict) -> Drawing:
         is_lowest = i + columns >= sheet.count
         ax.tick_params(labelbottom=is_lowest)
         ax.set_xlabel("layer" if is_lowest else "")
-    handles = [handle(release) for release in releases]
+    handles = [handle(release, labels) for release in releases]
     handles += [
         lines.Line2D([], [], color=FAINT, marker="o", ms=5, lw=1.4, label="country prompts"),
         lines.Line2D([], [], color=FAINT, marker="o", ms=5, mfc="white", lw=0.9, label="continent prompts"),
@@ -59,7 +60,7 @@ def sae_quality(quality: dict) -> Drawing:
     if has_raw:
         handles.append(lines.Line2D([], [], color=FAINT, alpha=0.5, ls=(0, (3, 2)), lw=1.1, label="raw residual"))
     sheet.key(handles)
-    return sheet.drawing(_in_words(rows, releases))
+    return sheet.drawing(_in_words(rows, releases, labels or {}))
 
 
 def _values(rows: list[dict], measure: str) -> list[float]:
@@ -150,13 +151,13 @@ def _power(p: int) -> str:
     return f"{10 ** (p % 3)}" + ("", "k", "M", "G", "T", "P")[p // 3]
 
 
-def _in_words(rows: list[dict], releases: list[str]) -> str:
+def _in_words(rows: list[dict], releases: list[str], labels: dict[str, str]) -> str:
     parts = []
     for release in releases:
         own = [row["all"] for row in rows if row["method"] == release and not row["raw_residual"]]
         variance = [at["explained_variance"] for at in own if at["explained_variance"] is not None]
         if variance:
-            parts.append(f"{release} {min(variance):.2f} to {max(variance):.2f}")
+            parts.append(f"{label_of(release, labels)} {min(variance):.2f} to {max(variance):.2f}")
     return (
         "Line charts of SAE quality by layer: squared error, explained variance and spliced accuracy, at the city's "
         f"position and at all positions. Explained variance at all positions: {', '.join(parts) or 'not measured'}."

@@ -48,7 +48,7 @@ def page(
     sections["figures"] = ("Figures", "".join(_figure(name, drawing, folder) for name, drawing in shown.items()))
     if grid.results:
         sections["scores"] = ("All scores", "".join(scores(grid, target) for target in grid.targets))
-    sections["quality"] = ("SAE quality", quality_table(collection.quality))
+    sections["quality"] = ("SAE quality", quality_table(collection.quality, collection.labels))
     sections["unmeasured"] = ("Not measured", _unmeasured(collection, grid, lacking))
     sections["settings"] = ("Settings and provenance", _settings(collection))
     links = "".join(f'<a href="#{key}">{title}</a> ' for key, (title, _) in sections.items())
@@ -79,6 +79,8 @@ def _what_was_run(collection: Collection, grid: Grid) -> str:
         "runs": f"{len(grid.results):,}",
         "results of": datetime.fromtimestamp(collection.modified, UTC).strftime("%Y-%m-%d (UTC)"),
     }
+    if grid.labels:
+        facts["names of own SAEs"] = "; ".join(f"{label}: {method}" for method, label in grid.labels.items())
     if grid.warnings:
         facts["warnings"] = "; ".join(grid.warnings)
     return "<dl>" + "".join(f"<dt>{text(k)}</dt><dd>{text(v)}</dd>" for k, v in facts.items()) + "</dl>"

@@ -6,11 +6,13 @@ import stats
 from data.names import other
 from drawing.canvas import plural
 from drawing.captions import MASK_WORDS, interval_words
+from featurizers.labels import label_of
 from featurizers.methods import BASELINES, ordered
 from masks.names import SCORES
 from results.estimates import Comparison, Estimate, Grid
 
 NOTHING = "\N{EN DASH}"  # a cell that was not measured
+FALLING = " *"  # behind a method whose mask was not trained out
 TEXT = 'class="text" scope="col"'  # of the head of a column of words
 MEASURES = {  # of an SAE: head and digits
     "squared_error": ("squared error", 2),
@@ -68,13 +70,13 @@ def glance(grid: Grid, target: str, mask: str, compared: list[Comparison]) -> st
             cells += _cells([_number(estimate and estimate.mean, 2)], mark)
         if cells.replace(_cells([NOTHING]), ""):
             kind = ' class="beside"' if method in BASELINES else ""
-            rows += f'<tr{kind}><th scope="row">{text(method)}</th>{cells}</tr>'
+            rows += f'<tr{kind}><th scope="row">{text(grid.label(method))}</th>{cells}</tr>'
     head = f"<tr>{heads(['layer'], TEXT)}{heads(grid.layers)}</tr>"
     caption = (
         f"Disentangle, target {target}, {MASK_WORDS[mask]}, test pairs, mean over {plural(len(grid.seeds), 'seed')}. "
     )
     if compared:
-        caption += f"Bold and underlined: better than {text(compared[0].against)} (see below)."
+        caption += f"Bold and underlined: better than {text(grid.label(compared[0].against))} (see below)."
     return f"<h3>Target {target}</h3>" + table(f"glance-{target}", caption, head, rows)
 
 
@@ -84,8 +86,8 @@ def differences(name: str, compared: list[Comparison], mask: str, grid: Grid) ->
     head += heads(["difference", "95 %", "p", "p (Holm)"]) + heads(["says"], TEXT) + heads(["detects"]) + "</tr>"
     rows = ""
     for c in compared:
-        words = _cells([c.layer], ' class="text"') + f'<th scope="row">{text(c.method)}</th>'
-        words += _cells([text(c.against)], ' class="text"')
+        words = _cells([c.layer], ' class="text"') + f'<th scope="row">{text(grid.label(c.method))}</th>'
+        words += _cells([text(grid.label(c.against))], ' class="text"')
         numbers = [f"{c.difference:+.3f}", f"[{c.low:+.3f}, {c.high:+.3f}]", _p(c.p), _p(c.p_holm)]
         about = f'data-target="{c.target}" data-layer="{c.layer}" data-method="{text(c.method)}"'
         rows += f'<tr {about}><td class="text">{c.target}</td>{words}{_cells(numbers)}'
@@ -116,6 +118,8 @@ def scores(grid: Grid, target: str) -> str:
             rows += "".join(_score_row(grid, target, m, layer) for m in (method, *grid.controls.get(method, ())))
     caption = f"Target {target}, other fact {other(target)}, test pairs. Behind disentangle, its "
     caption += f"{interval_words(grid)}. {NOTHING}: not measured."
+    if any(grid.still_falling(*cell) for cell in grid.cells if cell[0] == target):
+        caption += f"{FALLING}: the training loss still fell fast at the end; more epochs may change the score."
     return f"<h3>Target {target}</h3>" + table(f"scores-{target}", caption, head, rows)
 
 
@@ -130,7 +134,8 @@ def _score_row(grid: Grid, target: str, method: str, layer: int) -> str:
     cells += [NOTHING if selected is None else f"{selected:,.0f}/{of:,.0f}", _number(l0, 1)]
     where = f'data-target="{target}" data-layer="{layer}" data-method="{text(method)}"'
     kind = ' class="beside"' if method in BASELINES else ""
-    row = f'<tr{kind} {where}><th scope="row">{text(method)}</th>{_cells(cells)}</tr>'
+    falling = FALLING * bool(grid.still_falling(target, method, layer))
+    row = f'<tr{kind} {where}><th scope="row">{text(grid.label(method))}{falling}</th>{_cells(cells)}</tr>'
     spliced = [grid.reconstruction(target, method, layer, name) for name in SCORES]
     if all(spliced):
         own = (*(_number(estimate.mean) for estimate in spliced), _interval(spliced[-1]))
@@ -140,7 +145,8 @@ def _score_row(grid: Grid, target: str, method: str, layer: int) -> str:
     return row
 
 
-def quality_table(quality: dict | None) -> str:
+def quality_table(quality: dict | None, labels: dict[str, str]) -> str:
+    """Every measure of every SAE; labels: of users' own, by method."""
     if quality is None:
         return "<p>Not measured.</p>"
     head = heads(("SAE", "layer", "prompts", "at", "input"), TEXT) + heads(name for name, _ in MEASURES.values())
@@ -150,7 +156,7 @@ def quality_table(quality: dict | None) -> str:
         for place in ("city", "all"):
             words = (row["layer"], row["attribute"], place, "raw" if row["raw_residual"] else "centred")
             numbers = (_number(row[place].get(key), digits) for key, (_, digits) in MEASURES.items())
-            rows += f'<tr><th scope="row">{text(row["method"])}</th>'
+            rows += f'<tr><th scope="row">{text(label_of(row["method"], labels))}</th>'
             rows += _cells(words, ' class="text"') + _cells(numbers) + "</tr>"
     caption = (
         "How well each SAE reconstructs, and the model's accuracy with the reconstruction in place of the vector; at: "

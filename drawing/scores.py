@@ -47,13 +47,13 @@ def by_layer(grid: Grid, target: str, mask: str, published: dict | None = None) 
         ring = {"marker": "o", "ms": 13, "mfc": "none", "mec": INK, "mew": 0.9, "ls": "none", "clip_on": False}
         ax.plot([x], [row.ours.mean], gid=f"far-{row.method}", zorder=4, **ring)
     _dress(ax, grid.layers)
-    handles = [handle(method) for method in shown]
+    handles = [handle(method, grid.labels) for method in shown]
     if published:
         handles.append(lines.Line2D([], [], color=FAINT, alpha=0.6, lw=1.2, ls=(0, (4, 2)), label="as published"))
     sheet.key(handles)
     return sheet.drawing(
         f"Line chart: disentangle score, target {target}, {MASK_WORDS[mask]}, layers {grid.layers[0]} to "
-        f"{grid.layers[-1]}. Highest of each: {', '.join(_best(*each) for each in shown.items())}."
+        f"{grid.layers[-1]}. Highest of each: {', '.join(_best(grid.label(m), found) for m, found in shown.items())}."
     )
 
 
@@ -80,9 +80,9 @@ def as_published(paper: dict, target: str) -> Drawing:
     return Drawing(sheet.figure, notes, alt + f"Doing nothing: {baseline}.")
 
 
-def _best(method: str, estimates: dict[int, Estimate]) -> str:
+def _best(name: str, estimates: dict[int, Estimate]) -> str:
     layer = max(estimates, key=lambda layer: estimates[layer].mean)
-    return f"{method} {estimates[layer].mean:.2f} at layer {layer}"
+    return f"{name} {estimates[layer].mean:.2f} at layer {layer}"
 
 
 # ---------------------------------------------------------------- lines

@@ -44,8 +44,8 @@ def by_epoch(grid: Grid, layer: int, measure: str) -> Drawing:
         whole_axis(ax, epochs, 10, room=0.5)
         ax.set_ylim(0, 1.02 if measure == "accuracy" else largest * 1.06 or 1)
     sheet.name_outer("epoch", MEASURES[measure])
-    sheet.key([handle(method) for method in grid.methods if any(m == method for _, m in curves)])
-    ends = [f"{m} ({t}) {fmean(c[max(c)]):.2f}" for (t, m), c in curves.items()]
+    sheet.key([handle(method, grid.labels) for method in grid.methods if any(m == method for _, m in curves)])
+    ends = [f"{grid.label(m)} ({t}) {fmean(c[max(c)]):.2f}" for (t, m), c in curves.items()]
     return sheet.drawing(f"Line chart: training {measure} by epoch at layer {layer}. At the end: {', '.join(ends)}.")
 
 

@@ -1,14 +1,15 @@
 """The command lines: every setting, its defaults per model, and its checks; imports nothing heavy."""
 
 import argparse
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import UserError
 from common.paths import HOME
+from common.text import meant
 from data.names import ATTRIBUTES, MODES, PROMPT_STYLES, SPLITS, UNITS, default_split
 from featurizers.methods import METHODS, controls_of, is_method, method_named, ordered, originals_of
+from grid.finished import Side, add_flags, read_sides
 from grid.profiles import DEFAULT_MODEL, PROFILES, Place, place_of
 from masks.names import BATCHING_NAMES, ENGINE_NAMES, PRECISIONS, default_batching
 from saes.names import is_own, normalised
@@ -66,18 +67,17 @@ class Settings(InputSettings):
     verify: bool
     doctor: bool
     wandb: bool
+    seeds_named: bool  # on the command line
+    compare: tuple[Side, Side] | None  # these two, in finished results
+    export: str | None  # the format that finished results are written in, one of export.formats.FORMATS
+    to: Path | None  # where to; None: in OUTPUT/MODEL/export
+    label: list[str]  # METHOD=TEXT, what users' own SAEs are called
 
 
 class Parser(argparse.ArgumentParser):
     def error(self, message: str):
         unknown = message.partition("unrecognized arguments: ")[2].split()
         raise UserError(f"{message}{meant(unknown[0], self._option_string_actions) if unknown else ''}; see --help")
-
-
-def meant(word: str, known) -> str:
-    """' (did you mean ..?)', or '' if no known word is near."""
-    near = difflib.get_close_matches(word, known, 1, cutoff=0.7)
-    return f" (did you mean {near[0]}?)" if near else ""
 
 
 class Options:
@@ -156,7 +156,7 @@ def parser(description: str) -> Options:
     """The flags of main.py."""
     options = Options(description, list(METHODS))
     options.grid.add_argument("--targets", nargs="+", default=list(ATTRIBUTES), help="country continent (both)")
-    options.grid.add_argument("--seeds", nargs="+", default=["0"], help="numbers (0)")
+    options.grid.add_argument("--seeds", nargs="+", help="numbers (0)")
     add = options.add_profiled
     add("--mode", "paper keeps every pair; strict only pairs that differ", choices=MODES)
     options.how.add_argument(
@@ -188,6 +188,7 @@ def parser(description: str) -> Options:
     flag("--verify", action="store_true", help="check that this machine computes what plain passes do, and stop")
     flag("--doctor", action="store_true", help="print what a bug report needs, and stop")
     flag("--wandb", action="store_true", help="log to Weights & Biases too (offline without an account)")
+    add_flags(options.parser)
     return options
 
 
@@ -198,8 +199,12 @@ def read_settings(argv: list[str] | None = None, description: str = "") -> Setti
     args["split"] = args["split"] or default_split(args["mode"])
     args["batching"] = args["batching"] or default_batching(args["mode"])
     args["targets"] = _chosen("target", args["targets"], list(ATTRIBUTES))
-    args["seeds"] = _numbers("seed", args["seeds"])
-    args["against"] = _one_method(options, args["against"])
+    args["seeds_named"] = args["seeds"] is not None
+    args["seeds"] = _numbers("seed", args["seeds"] or ["0"])
+    args["against"] = _one_method(options, args["against"], "--against")
+    args["compare"] = read_sides(args["compare"], lambda name: _one_method(options, name, "--compare"))
+    if args["to"] and not args["export"]:
+        raise UserError("--to says where --export writes; name a format with --export")
     if args["controls"]:
         every = [control for name in args["methods"] for control in controls_of(name)]
         args["methods"] = ordered([*args["methods"], *every])
@@ -221,10 +226,10 @@ def read_settings(argv: list[str] | None = None, description: str = "") -> Setti
     return Settings(**args)
 
 
-def _one_method(options: Options, name: str) -> str:
+def _one_method(options: Options, name: str, flag: str) -> str:
     found = options.chosen_methods([name])
     if len(found) != 1:
-        raise UserError(f"--against is {name!r}; name one method, such as neuron")
+        raise UserError(f"{flag} is {name!r}; name one method, such as neuron")
     return found[0]
 
 

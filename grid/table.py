@@ -6,6 +6,7 @@ from masks.names import SCORES
 from results.estimates import Comparison, Estimate, Grid, not_compared
 
 WIDTH = 79
+FALLING = "*"  # behind the name of a method whose mask was not trained out
 HEAD = (
     "                       hard mask                    soft mask\n"
     "method            cause isol.  dis. [95 %       ]  cause isol.  dis.   selected"
@@ -19,7 +20,7 @@ def table(grid: Grid, mask: str, against: str) -> str:
     Scores are of the test pairs, means over seeds.
     mask, against: of the differences: with which mask, from which method.
     """
-    names = _labels(grid.methods, 17)
+    names = _labels(grid, grid.methods, 17)
     lines = []
     for target in grid.targets:
         of_target = [r for r in grid.results if r["target"] == target]
@@ -36,17 +37,21 @@ def table(grid: Grid, mask: str, against: str) -> str:
                     _, _, kind = control.rpartition(":")
                     rows = _rows(f"  {kind}", grid, target, control, layer)
                     lines += rows if kind in ("random", "permuted") else rows[:1]  # the others reconstruct as it does
-    lines += [
-        "",
-        f"[95 %]: of disentangle, {grid.meaning} (--cluster)",
-        *(f"warning: {line}" for line in grid.warnings),
-    ]
+    lines += interval_lines(grid)
+    if any(grid.still_falling(*cell) for cell in grid.cells):
+        lines.append(f"{FALLING} the training loss still fell fast at the end: more --epochs may change it")
     compared = grid.compare(against, mask)
     if not compared and any(method != against for method in grid.methods):
         lines += ["", not_compared(against)]
     for found in (compared, grid.compare_controls(mask)):
-        lines += _comparisons(found, mask, names)
+        lines += comparison_lines(found, mask, grid)
     return "\n".join(lines)
+
+
+def interval_lines(grid: Grid) -> list[str]:
+    """What the intervals are for, and what they cannot say."""
+    meaning = f"[95 %]: of disentangle, {grid.meaning} (--cluster)"
+    return ["", meaning, *(f"warning: {line}" for line in grid.warnings)]
 
 
 def _rows(name: str, grid: Grid, target: str, method: str, layer: int) -> list[str]:
@@ -55,6 +60,7 @@ def _rows(name: str, grid: Grid, target: str, method: str, layer: int) -> list[s
     if None in found["hard"]:
         return []
     selected, of, l0 = (grid.mean(target, method, layer, key) for key in ("n_selected", "n_features", "l0"))
+    name += FALLING * bool(grid.still_falling(target, method, layer))
     rows = [_row(name, found["hard"], found["soft"], "" if of is None else f"{selected:.0f}/{of:.0f}")]
     spliced = [grid.reconstruction(target, method, layer, key) for key in SCORES]
     if None not in spliced:
@@ -66,16 +72,21 @@ def _rows(name: str, grid: Grid, target: str, method: str, layer: int) -> list[s
 def _row(name: str, hard: list[Estimate], soft: list[Estimate], last: str) -> str:
     scores = [" ".join(f"{estimate.mean:5.3f}" for estimate in found) for found in (hard, soft)]
     interval = f"[{hard[-1].low:.3f} {hard[-1].high:.3f}]"
-    return f"{name:<17} {scores[0]} {interval:<13}  {scores[1]} {last:>11}".rstrip()
+    return f"{name:<18}{scores[0]} {interval:<13}  {scores[1]} {last:>11}".rstrip()
 
 
-def _comparisons(found: list[Comparison], mask: str, names: dict[str, str]) -> list[str]:
-    """Differences of methods, target by target: from one method, or from their controls."""
+def comparison_lines(found: list[Comparison], mask: str, grid: Grid) -> list[str]:
+    """Differences of methods, target by target: from one method, perhaps at another layer, or from their controls."""
+    compared = (name for c in found for name in (c.method, c.against))
+    names = _labels(grid, dict.fromkeys([*grid.methods, *compared]), 17)
     lines = []
     of_controls = any(c.against.startswith(f"{c.method}:") for c in found)
     for target in dict.fromkeys(comparison.target for comparison in found):
-        other = "its controls" if of_controls else names.get(found[0].against, found[0].against)
-        lines += ["", f"{target}: disentangle minus that of {other}, {mask} mask, same pairs", HEAD_OF_COMPARISONS]
+        other = "its controls" if of_controls else names[found[0].against]
+        where = ", same pairs"
+        if found[0].against_layer != found[0].layer:
+            other, where = f"{other} at layer {found[0].against_layer}", ""
+        lines += ["", f"{target}: disentangle minus that of {other}, {mask} mask{where}", HEAD_OF_COMPARISONS]
         last = None
         for c in (c for c in found if c.target == target):
             name = names[c.method]
@@ -116,7 +127,7 @@ def summary(grid: Grid) -> str:
 def _choices(grid: Grid, target: str) -> list[str]:
     """The layer that each method would be reported at, if one had to be chosen: by validation, not by test pairs."""
     lines = []
-    for method, name in _labels(grid.methods, 14).items():
+    for method, name in _labels(grid, grid.methods, 14).items():
         choice = grid.choice(target, method, "hard")
         if choice and choice.n_layers > 1:
             test = f"{choice.test.mean:.3f} [{choice.test.low:.3f} {choice.test.high:.3f}]"
@@ -128,15 +139,15 @@ def _choices(grid: Grid, target: str) -> list[str]:
 def _summary_rows(grid: Grid, target: str, layers: list[int]) -> list[str]:
     lines = [f"{'layer':<14}" + "".join(f"{layer:>5}" for layer in layers)]
     methods = (*BASELINES, *grid.methods)
-    for method, name in _labels(methods, 14).items():
+    for method, name in _labels(grid, methods, 14).items():
         found = [grid.score(target, method, layer, "hard", "disentangle") for layer in layers]
         if any(found):
             lines.append(f"{name:<14}" + "".join(f"{e.mean:5.2f}" if e else "    -" for e in found))
     return lines
 
 
-def _labels(names, width: int) -> dict[str, str]:
-    """Methods' names for a column; where two long ones end alike, with their numbers in this order."""
-    short = {name: shortened(name, width) for name in names}
-    alike = [name for name in names if list(short.values()).count(short[name]) > 1]
-    return short | {name: f"{shortened(name, width - 3)} #{i}" for i, name in enumerate(alike, 1)}
+def _labels(grid: Grid, methods, width: int) -> dict[str, str]:
+    """What methods are called in a column; where two long names end alike, with their numbers in this order."""
+    short = {method: shortened(grid.label(method), width) for method in methods}
+    alike = [method for method in methods if list(short.values()).count(short[method]) > 1]
+    return short | {m: f"{shortened(grid.label(m), width - 3)} #{i}" for i, m in enumerate(alike, 1)}

@@ -22,7 +22,7 @@ from masks.engines import ENGINES, FastEngine, NnsightEngine
 from masks.names import MASKS, SCORES
 from masks.scores import outcomes, score
 from masks.training import MaskRun, Schedule, Trained, fixed_theta, train, untrained
-from results.estimates import seed_intervals
+from results.outcomes import seed_intervals
 from results.reading import NamedPairs
 from results.run import Run
 from results.store import Store

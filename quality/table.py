@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from common.markup import latex_text, markdown_text
 from common.text import shortened
 from data.names import ATTRIBUTES
 from quality.names import PLACES
@@ -80,7 +81,7 @@ def markdown(model: str, n_cities: int, rows: list[dict]) -> str:
         lines.append("| method | layer | " + " | ".join(column.key for column in COLUMNS) + " |")
         lines.append("|---|" + "---:|" * (1 + len(COLUMNS)))
         for row, numbers in parts:
-            lines.append("| " + " | ".join([_name(row).replace("|", r"\|"), str(row["layer"]), *numbers]) + " |")
+            lines.append("| " + " | ".join([markdown_text(_name(row)), str(row["layer"]), *numbers]) + " |")
         lines.append("")
     return "\n".join(lines).rstrip()
 
@@ -93,14 +94,9 @@ def latex(model: str, n_cities: int, rows: list[dict]) -> str:
         lines += [" & ".join(["method", "$L$", *(column.latex for column in COLUMNS)]) + r" \\", r"\midrule"]
         for row, numbers in parts:
             numbers = [f"${n}$" if n.startswith("-") and n != "-" else n for n in numbers]  # a minus, not a hyphen
-            lines.append(" & ".join([_escaped(_name(row)), str(row["layer"]), *numbers]) + r" \\")
+            lines.append(" & ".join([latex_text(_name(row)), str(row["layer"]), *numbers]) + r" \\")
         lines += [r"\bottomrule", r"\end{tabular}", ""]
     return "\n".join(lines).rstrip()
-
-
-def _escaped(text: str) -> str:
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    return "".join(special.get(c, "\\" + c if c in "&%$#_{}" else c) for c in text)
 
 
 STYLES = {"terminal": terminal, "markdown": markdown, "latex": latex}

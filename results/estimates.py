@@ -4,21 +4,21 @@ Everything is computed from the saved outcomes of the test pairs, so that the te
 report show the same numbers.  docs/statistics.md derives the intervals.
 """
 
-import functools
-import hashlib
-import itertools
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 import stats
-from data.names import ATTRIBUTES
+from data.names import ATTRIBUTES, KINDS
+from featurizers.labels import label_of
 from featurizers.methods import BASELINES, controls_of, method_named, ordered, originals_of
 from imports import np
 from masks.names import MASKS, SCORES
+from results.differences import Comparison, Contrast, differences
+from results.outcomes import NEW_SEEDS_FROM, outcomes_of
 from results.reading import NamedPairs, scores_of
+from results.training import still_falls
 
 UNITS_IN_WORDS = {"country": "countries", "continent": "continents", "city": "cities"}
-NEW_SEEDS_FROM = 3  # so many seeds; with two, an interval for others spans most of [0, 1] (t is 12.7)
 RECONSTRUCTION = "reconstruction"  # an SAE's reconstruction spliced in, nothing patched
 
 
@@ -32,6 +32,7 @@ class Estimate:
 
     run_low, run_high: the interval for the seeds that were run, on other clusters; with fewer than NEW_SEEDS_FROM
     seeds, which say little of others, both are this one.
+    n_pairs: test pairs of all seeds that the score is of; n_clusters: the independent units among them.
     """
 
     mean: float
@@ -40,6 +41,8 @@ class Estimate:
     high: float | None = None
     run_low: float | None = None
     run_high: float | None = None
+    n_pairs: int | None = None
+    n_clusters: int | None = None
 
 
 @dataclass(frozen=True)
@@ -52,37 +55,15 @@ class Choice:
     test: Estimate
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """The difference of a method's disentangle score from another's on the same test pairs, with one mask.
-
-    p: two-sided, for this comparison alone; p_holm: corrected for all comparisons of the grid (Holm 1979).
-    verdict: stats.BETTER, WORSE or CANNOT_TELL, by p_holm.
-    detectable: the least difference that such a comparison shows with a chance of .8.
-    """
-
-    target: str
-    layer: int
-    method: str
-    against: str
-    n_seeds: int
-    difference: float
-    low: float
-    high: float
-    p: float
-    p_holm: float
-    verdict: str
-    detectable: float
-
-
 class Grid:
     """Sound results of one model (results.reading.read_result), by cell, and what follows from their outcomes.
 
     unit: what intervals take to be independent, one of data.names.UNITS.
+    labels: what tables and figures call users' own SAEs, by method (results.labels).
     """
 
-    def __init__(self, results: list[dict], unit: str = "country"):
-        self.results, self.unit = results, unit
+    def __init__(self, results: list[dict], unit: str = "country", labels: dict[str, str] | None = None):
+        self.results, self.unit, self.labels = results, unit, labels or {}
         self.cells: dict[tuple, list[dict]] = {}
         for r in results:
             self.cells.setdefault((r["target"], r["method"], r["layer"]), []).append(r)
@@ -100,7 +81,8 @@ class Grid:
             self._pairs[r["target"], r["seed"]] = r["test_pairs"]
             for name, hit_N in r["outcomes"].items():
                 self._note(r, name, hit_N)
-        self._estimates = {key: found for target in self.targets for key, found in self._estimated(target)}
+        # By target, method, layer, mask and score.
+        self.estimates = {key: found for target in self.targets for key, found in self._estimated(target)}
 
     def _note(self, r: dict, name: str, hit_N) -> None:
         """Keep outcomes under the method and mask that they are of; baselines' are beside every result's."""
@@ -117,6 +99,10 @@ class Grid:
         """What must stand beside every number of this model; '' if nothing must."""
         return next((r["notice"] for r in self.results if r["notice"]), "")
 
+    def label(self, method: str) -> str:
+        """What a method is called in tables and figures."""
+        return label_of(method, self.labels)
+
     # ------------------------------------------------------------ cells
 
     def of(self, target: str, method: str, layer: int) -> list[dict]:
@@ -131,6 +117,11 @@ class Grid:
         found = [r[key] for r in self.of(target, method, layer) if r[key] is not None]
         return sum(found) / len(found) if found else None
 
+    def still_falling(self, target: str, method: str, layer: int) -> bool | None:
+        """Whether the training loss of any seed still falls at the last epoch; None: cannot be told."""
+        found = [still_falls(r["history"]) for r in self.of(target, method, layer)]
+        return True if True in found else False if False in found else None
+
     def is_last_block(self, layer: int) -> bool:
         return any(r["last_block"] for r in self.results if r["layer"] == layer)
 
@@ -138,7 +129,7 @@ class Grid:
 
     def score(self, target: str, method: str, layer: int, mask: str, name: str) -> Estimate | None:
         """A score of the test pairs; of `none` and `full` also where only other methods were run."""
-        return self._estimates.get((target, method, layer, mask, name))
+        return self.estimates.get((target, method, layer, mask, name))
 
     def reconstruction(self, target: str, method: str, layer: int, name: str) -> Estimate | None:
         return self.score(target, method, layer, RECONSTRUCTION, name)
@@ -150,18 +141,24 @@ class Grid:
             if key[0] == target:
                 by_seeds.setdefault(tuple(sorted(by_seed)), []).append(key)
         for seeds, keys in by_seeds.items():
-            outcomes = self._outcomes(target, seeds, keys)
+            outcomes = self.outcomes(target, seeds, keys)
             of_run = stats.intervals(outcomes)
             new = stats.intervals(outcomes, new_seeds=True) if len(seeds) >= NEW_SEEDS_FROM else of_run
             shares = [scores_of(o.hit_MN, o.group_N == 0) for o in outcomes]
+            n_pairs = dict(zip(KINDS, np.sum([o.sizes_G for o in outcomes], axis=0).tolist(), strict=True))
             for name in SCORES:
+                n = n_pairs.get(name, sum(n_pairs.values()))
                 ends = (new[name].low, new[name].high, of_run[name].low, of_run[name].high)
                 mean_M = np.mean([of_seed[name] for of_seed in shares], axis=0)
                 for key, numbers in zip(keys, np.stack([mean_M, *ends], axis=1).tolist(), strict=True):
                     mean, *four = numbers
-                    yield (*key, name), Estimate(mean, len(seeds), *four)
+                    yield (*key, name), Estimate(mean, len(seeds), *four, n, of_run[name].n_clusters)
 
-    def _outcomes(self, target: str, seeds: Iterable[int], keys: list[tuple]) -> list["stats.Outcomes"]:
+    def hits(self, target: str, method: str, layer: int, mask: str) -> dict[int, np.ndarray]:
+        """By seed, which test pairs were right, [N] bool; of `none` and `full` also where only others were run."""
+        return self._hits.get((target, method, layer, mask), {})
+
+    def outcomes(self, target: str, seeds: Iterable[int], keys: list[tuple]) -> list["stats.Outcomes"]:
         """Of each seed, the outcomes of these cells on its test pairs, [cells, N]."""
         return [
             outcomes_of(np.stack([self._hits[key][seed] for key in keys]), self._pairs[target, seed], self.unit)
@@ -190,42 +187,15 @@ class Grid:
         """Every method minus each of its controls, at each layer where both were run."""
         return self._compare([(m, control) for m in self.methods for control in self.controls[m]], mask)
 
-    def _compare(self, wanted: list[tuple[str, str]], mask: str) -> list[Comparison]:
-        """The differences of these methods, on the seeds that both have; Holm's correction is for all of them."""
+    def _compare(self, both: list[tuple[str, str]], mask: str) -> list[Comparison]:
+        return self.contrast([Contrast(a, layer, b, layer) for layer in self.layers for a, b in both], mask)
+
+    def contrast(self, wanted: Iterable[Contrast], mask: str) -> list[Comparison]:
+        """These differences, at each target (results.differences)."""
         key = (*wanted, mask)
         if key not in self._compared:
-            self._compared[key] = self._differences(wanted, mask)
+            self._compared[key] = differences(self, key[:-1], mask)
         return self._compared[key]
-
-    def _differences(self, wanted: list[tuple[str, str]], mask: str) -> list[Comparison]:
-        groups = []  # of comparisons on the same pairs, which are computed at once
-        for target in self.targets:
-            by_seeds: dict[tuple, list[tuple]] = {}
-            for layer, both in itertools.product(self.layers, wanted):
-                own, other = (self._hits.get((target, method, layer, mask), {}) for method in both)
-                seeds = tuple(sorted(own.keys() & other.keys()))
-                if seeds and not self.is_last_block(layer):
-                    by_seeds.setdefault(seeds, []).append((layer, *both))
-            for seeds, cells in by_seeds.items():
-                own = self._outcomes(target, seeds, [(target, method, layer, mask) for layer, method, _ in cells])
-                other = self._outcomes(target, seeds, [(target, against, layer, mask) for layer, _, against in cells])
-                found = stats.difference(own, other, "disentangle", new_seeds=len(seeds) >= NEW_SEEDS_FROM)
-                groups.append((target, len(seeds), cells, found))
-        p_holm = iter(stats.holm([p for *_, found in groups for p in found.p]).tolist() if groups else [])
-        family = sum(len(cells) for _, _, cells, _ in groups)
-        comparisons = []
-        for target, n, cells, d in groups:
-            columns = (d.value, d.low, d.high, d.p, stats.least_detectable(d, family=family))
-            for (layer, method, against), (value, low, high, p, least) in zip(
-                cells, np.stack(columns, 1).tolist(), strict=True
-            ):
-                p_corrected = next(p_holm)
-                says = stats.verdict(value, p_corrected)
-                comparisons.append(
-                    Comparison(target, layer, method, against, n, value, low, high, p, p_corrected, says, least)
-                )
-        order = {both: i for i, both in enumerate(wanted)}
-        return sorted(comparisons, key=lambda c: (ATTRIBUTES.index(c.target), c.layer, order[c.method, c.against]))
 
     def as_json(self, against: str, mask: str) -> dict:
         """Every estimate and comparison, as OUTPUT/MODEL/estimates.json keeps them."""
@@ -236,13 +206,15 @@ class Grid:
                 "n_seeds": e.n,
                 "interval95_these_seeds": [e.run_low, e.run_high],
                 "interval95_new_seeds": [e.low, e.high] if e.n >= NEW_SEEDS_FROM else None,
+                "training_loss_still_falls": self.still_falling(*key[:3]),
             }
-            for key, e in self._estimates.items()
+            for key, e in self.estimates.items()
         ]
         return {
             "model": self.results[0]["model"],
             "seeds": self.seeds,
             "methods": self.methods,
+            "labels": self.labels,
             "against": against,
             "interval_unit": self.unit,
             "scores": scores,
@@ -269,7 +241,7 @@ class Grid:
         """What the intervals cannot say, each in a line."""
         unit = UNITS_IN_WORDS[self.unit]
         n = len(self.seeds)
-        uneven = [f"{t} {m} L{layer} ({len(c)})" for (t, m, layer), c in self.cells.items() if len(c) < n]
+        uneven = [f"{t} {self.label(m)} L{layer} ({len(c)})" for (t, m, layer), c in self.cells.items() if len(c) < n]
         found = []
         if uneven:
             more = f" and {len(uneven) - 4} more" if len(uneven) > 4 else ""
@@ -278,25 +250,7 @@ class Grid:
             )
         for target in self.targets:
             key, by_seed = next((k, hits) for k, hits in self._hits.items() if k[0] == target)
-            line = stats.too_few_clusters(self._outcomes(target, sorted(by_seed), [key]), unit=unit)
+            line = stats.too_few_clusters(self.outcomes(target, sorted(by_seed), [key]), unit=unit)
             if line:
                 found.append(f"{target}: {line}")
         return found
-
-
-def outcomes_of(hit_MN, pairs: NamedPairs, unit: str) -> "stats.Outcomes":
-    """Outcomes [.., N] on the test pairs of a seed; clusters are numbered alike in every seed, by their names."""
-    base, source = (np.array([_number(name) for name in names]) for names in pairs.clusters(unit))
-    return stats.Outcomes.of_kinds(hit_MN, pairs.is_cause_N, base, source)
-
-
-@functools.cache
-def _number(name: str) -> int:
-    """A number for a name, the same everywhere; two names share one with a chance of 2^-60."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:7])
-
-
-def seed_intervals(hit_N, pairs: NamedPairs, unit: str) -> dict[str, list[float]]:
-    """The interval of each score of one seed: {score: [low, high]}."""
-    seeds = [outcomes_of(hit_N, pairs, unit)]
-    return {name: [found.low, found.high] for name, found in stats.intervals(seeds).items()}

@@ -17,7 +17,12 @@ class Run:
 
     def __str__(self) -> str:
         """TARGET/METHOD/layerLL-seedS, of its files below OUTPUT/MODEL."""
-        method = self.method.replace("/", "--")
-        if len(method.encode()) > LONGEST_NAME:  # a path; a folder's name may have 255 bytes
-            method = f"{hashlib.sha256(method.encode()).hexdigest()[:16]}--{method[-40:]}"
-        return f"{self.target}/{method}/layer{self.layer:02d}-seed{self.seed}"
+        return f"{self.target}/{file_name(self.method)}/layer{self.layer:02d}-seed{self.seed}"
+
+
+def file_name(method: str) -> str:
+    """A method's name as part of a path: its slashes become --; of a long one stand a fingerprint and the end."""
+    name = method.replace("/", "--")
+    if len(name.encode()) > LONGEST_NAME:  # a folder's name may have 255 bytes
+        name = f"{hashlib.sha256(name.encode()).hexdigest()[:16]}--{name[-40:]}"
+    return name

@@ -6,6 +6,7 @@
     OUTPUT/MODEL/cities.json                              who takes part, and why others do not
     OUTPUT/MODEL/verified.json                            what the self-check found on this machine
     OUTPUT/MODEL/estimates.json                           the last table: scores and differences with intervals
+    OUTPUT/MODEL/labels.json                              names of users' own SAEs
 
 Each file is written under a temporary name and renamed, the json of a run last: a
 run whose json is there is done.

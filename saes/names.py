@@ -4,6 +4,7 @@
 ``blocks.{L}.hook_resid_post`` by the publishers; here everything is indexed by L.
 """
 
+import os
 import re
 from pathlib import Path
 
@@ -45,11 +46,28 @@ def is_own(name: str) -> bool:
 
 
 def normalised(name: str) -> str:
-    """Drop the slash at the end of sae:x/.  Raises UserError if the name is empty."""
+    """One name for an SAE, however its folder is written: sae:x/ and sae:./x are sae:x.
+
+    A folder below the current one is named from there, any other by its whole path; a control's is its method's.
+    Raises UserError if the name is empty.
+    """
     what = name.removeprefix(OWN)
     if not what.strip("/ ") and not what.startswith("/"):
         raise UserError(f"{name!r} names no SAE; give a folder or a hub id, as in {OWN}runs/mine")
-    return OWN + (what.rstrip("/") or "/")
+    folder, colon, control = what.rpartition(":")
+    if colon and not _is_folder(what) and _is_folder(folder):
+        return f"{OWN}{_one_name(folder)}:{control}"
+    return OWN + (_one_name(what) if _is_folder(what) else what.rstrip("/") or "/")
+
+
+def _is_folder(path: str) -> bool:
+    return os.path.isdir(os.path.expanduser(path))  # unlike Path's own it takes a name of any length
+
+
+def _one_name(folder: str) -> str:
+    path = os.path.abspath(os.path.expanduser(folder))
+    here = os.path.join(os.getcwd(), "")
+    return path.removeprefix(here)
 
 
 # ---------------------------------------------------------------- models

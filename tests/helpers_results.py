@@ -80,10 +80,10 @@ def outcomes(scores: dict) -> np.ndarray:
     return np.concatenate([np.diff(np.arange(N + 1) * k // N) > 0 for k in counts])
 
 
-def write(root: Path, content: dict, folder: str | None = None) -> Path:
+def write(root: Path, content: dict, folder: str | None = None, **more) -> Path:
     """Put a result where main.py would, whole, with its tensors and its pairs; root: --output.
 
-    folder: of the model, if not the one of its name.
+    folder: of the model, if not the one of its name; more: tensors beside its outcomes, or instead of its theta.
     """
     name = f"layer{content['layer']:02d}-seed{content['seed']}.json"
     target = root / (folder or content["model"].replace("/", "--")) / content["target"]
@@ -94,7 +94,8 @@ def write(root: Path, content: dict, folder: str | None = None) -> Path:
     content = {**content, "config": {**content["config"], "pairs_digest": fingerprint(pairs)}}
     scores = {**content["test"], **content["baselines"]}
     tensors = {f"outcome_{name}": outcomes(three) for name, three in scores.items() if three}
-    save_file({"theta": np.zeros(content["n_features"], np.float32), **tensors}, path.with_suffix(".safetensors"))
+    tensors = {"theta": np.zeros(content["n_features"], np.float32), **tensors, **more}
+    save_file(tensors, path.with_suffix(".safetensors"))
     digest = hashlib.sha256(path.with_suffix(".safetensors").read_bytes()).hexdigest()[:16]
     content["tensors_digest"] = digest
     path.write_text(json.dumps({**content, "digest": fingerprint(content)}))
