@@ -3,6 +3,7 @@
     python main.py                      the paper's grid on GPT-2 small
     python main.py --model toy          the whole grid on the toy world, offline
     python main.py --methods neuron das --layers 0 5 --seeds 0 1 2
+    python main.py --model toy --explain    what the masks selected, once they are trained
 
 What is done is skipped; after an interruption the same command goes on.
 """
@@ -41,6 +42,11 @@ def run_grid(settings: Settings) -> None:
         print_power(runs, store, settings, info.n_layers)
         return
     store.require_writable()
+    if settings.explain:
+        from explain.command import explain_results
+
+        explain_results(settings, store, runs, info)
+        return
     experiment = Experiment(settings, store, runs)
     experiment.execute()
     print(command.peak_memory(settings.device), file=sys.stderr)

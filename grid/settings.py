@@ -61,6 +61,8 @@ class Settings(InputSettings):
     joint: int | None  # None until the device is chosen
     workers: int
     plan: bool
+    explain: bool
+    top: int  # features of a mask whose effects are measured
     wandb: bool
 
 
@@ -134,7 +136,7 @@ class Options:
         args["methods_named"] = "all" not in args["methods"]
         args["methods"] = self.chosen_methods(args["methods"])
         args["layers"] = None if args["layers"] == ["all"] else _numbers("layer", args["layers"])
-        for name in ("epochs", "batch_size", "threads", "max_pairs", "joint", "workers"):
+        for name in ("epochs", "batch_size", "threads", "max_pairs", "joint", "workers", "top"):
             if args.get(name) is not None and args[name] < 1:
                 raise UserError(f"--{name.replace('_', '-')} is {args[name]}; it must be at least 1")
         return args
@@ -174,7 +176,10 @@ def parser(description: str) -> Options:
     flag("--precision", choices=PRECISIONS, default="fp32", help="of the model's products while training (fp32)")
     flag("--joint", type=int, metavar="N", help="runs of a layer that train in one pass (12; GPT-2 on a CPU: 4)")
     flag("--workers", type=int, default=1, metavar="N", help="processes that share the layers (1)")
-    flag("--plan", action="store_true", help="print how large a difference this grid could show, and stop")
+    instead = options.running.add_mutually_exclusive_group().add_argument
+    instead("--plan", action="store_true", help="print how large a difference this grid could show, and stop")
+    instead("--explain", action="store_true", help="train nothing: say what the finished masks selected, and stop")
+    flag("--top", type=int, default=50, metavar="N", help="--explain: effects of N features of a mask (%(default)s)")
     flag("--wandb", action="store_true", help="log to Weights & Biases too (offline without an account)")
     return options
 
