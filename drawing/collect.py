@@ -12,6 +12,7 @@ from pathlib import Path
 from common.errors import UserError
 from common.paths import HOME
 from data.names import ATTRIBUTES
+from explain.files import FOLDER, read_explanation, run_of
 from featurizers.methods import method_named, ordered
 from grid.profiles import DEFAULT_MODEL, notice_of
 from quality.names import SCORES_FILE
@@ -37,6 +38,7 @@ class Collection:
     folder: Path
     results: list[dict] = field(default_factory=list)  # as main.py wrote them, in the order of the grid
     quality: dict | None = None  # as eval_sae.py wrote it, with the sound rows only
+    explanations: dict[Run, dict] = field(default_factory=dict)  # as main.py --explain wrote them
     problems: list[str] = field(default_factory=list)  # 'PATH (why)' of what was left out
     modified: float = 0.0  # when the newest file that is used was written, in seconds since 1970
 
@@ -70,6 +72,7 @@ def collect(folder: Path) -> Collection:
         key=lambda r: (ATTRIBUTES.index(r["target"]), r["layer"], order.index(r["method"]), r["seed"])
     )
     collection.quality = _read_quality(folder / SCORES_FILE, collection)
+    _read_explanations(collection)
     return collection
 
 
@@ -79,6 +82,22 @@ def _drop_foreign(collection: Collection) -> None:
     for foreign in [result for result in collection.results if kind(result) != counts.most_common(1)[0][0]]:
         collection.problems.append(f"{Run(*cell(foreign))}.json (of {', '.join(kind(foreign))})")
         collection.results.remove(foreign)
+
+
+def _read_explanations(collection: Collection) -> None:
+    """Those of the results that were read, in their order."""
+    digests = {Run(*cell(r)): r["digest"] for r in collection.results}
+    found = {}
+    for path in sorted((collection.folder / FOLDER).glob("*/*/layer*.json")):
+        try:
+            explanation = read_explanation(path, collection.folder)
+            if explanation["made_from"]["result"] != digests.get(run_of(explanation)):
+                raise Damaged("its result is another by now; run --explain again")
+            found[run_of(explanation)] = explanation
+            collection.modified = max(collection.modified, path.stat().st_mtime)
+        except Damaged as why:
+            collection.leave_out(path, why)
+    collection.explanations = {run: found[run] for run in digests if run in found}
 
 
 def _read_quality(path: Path, collection: Collection) -> dict | None:

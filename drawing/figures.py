@@ -19,6 +19,8 @@ from drawing.collect import PAPER_RESULTS, Collection, abridged, choose_folder, 
 from drawing.differences import differences_by_layer
 from drawing.features import score_against_features
 from drawing.halves import cause_against_isolation
+from drawing.latents import latents_by_city, picks
+from drawing.needed import score_against_kept
 from drawing.quality import sae_quality
 from drawing.scores import as_published, by_layer
 from drawing.training import by_epoch, trained_layers
@@ -60,6 +62,12 @@ FIGURES = (
     Figure("differences_{}", targets, lambda i, target: differences_by_layer(i.grid, target, i.mask, i.against)),
     Figure("cause_isolation_{}", targets, lambda i, target: cause_against_isolation(i.grid, target, i.mask)),
     Figure("features_{}", targets, lambda i, target: score_against_features(i.grid, target, i.mask)),
+    Figure("needed_{}", targets, lambda i, target: score_against_kept(i.grid, i.collection.explanations, target)),
+    Figure(
+        "latents_{}",
+        lambda i: picks(i.grid, i.collection.explanations),
+        lambda i, pick: latents_by_city(i.collection.explanations[pick.run], pick.run, i.collection.model),
+    ),
     Figure("sae_quality", lambda i: filter(None, [i.collection.quality]), lambda _, quality: sae_quality(quality)),
     Figure("L{}acc", lambda i: trained_layers(i.grid), lambda i, layer: by_epoch(i.grid, layer, "accuracy")),
     Figure("L{}loss", lambda i: trained_layers(i.grid), lambda i, layer: by_epoch(i.grid, layer, "loss")),
