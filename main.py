@@ -3,7 +3,7 @@
     python main.py                      the paper's grid on GPT-2 small
     python main.py --model toy          the whole grid on the toy world, offline
     python main.py --methods neuron das --layers 0 5 --seeds 0 1 2
-    python main.py --model toy --explain    what the masks selected, once they are trained
+    python main.py --model toy --explain   what the finished masks selected
 
 What is done is skipped; after an interruption the same command goes on.
 """

@@ -86,8 +86,8 @@ def latents_by_city(explanation: dict, run: Run, model: str) -> Drawing:
     words = "; ".join(f"{each['feature']} on {_best_values(each)}" for each in features[:3])
     return sheet.drawing(
         f"Heat map: {len(order)} cities grouped by {run.target} against the {len(features)} strongest features that "
-        f"{printable(run.method)} selected at layer {run.layer}. The strongest three and the values on which they are "
-        f"highest: {printable(words, 300)}."
+        f"{printable(run.method)} selected at layer {run.layer}. The strongest three and the values that they tell "
+        f"apart: {printable(words, 300)}."
     )
 
 

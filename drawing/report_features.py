@@ -3,7 +3,7 @@
 from drawing.report_tables import NOTHING, TEXT, heads, table, text
 from explain.files import run_of
 
-BEST = 5
+BEST = 3
 
 
 def selected_features(explanations: list[dict]) -> str:
@@ -20,8 +20,9 @@ def selected_features(explanations: list[dict]) -> str:
     caption = (
         "90 %: the fewest features, best first by theta, that have 90 % of what the mask's disentangle score has above "
         "none. agree: Jaccard index of the selected features, mean over pairs of seeds, beside that of random ones. "
-        f"Best {BEST}: the feature; in brackets half of what disentangle loses without it and gains by it alone, "
-        "and the value on which it is highest. Test pairs; all numbers with intervals are in OUTPUT/MODEL/explain."
+        f"Best {BEST}: the feature; in brackets half of what disentangle loses without it and gains by it alone, and "
+        "the value on which it is highest, of a direction furthest from its mean. Test pairs; OUTPUT/MODEL/explain has "
+        "all numbers with their intervals."
     )
     head += heads((f"best {BEST}, by effect",), TEXT)
     return table("selected-table", caption, f"<tr>{head}</tr>", rows)

@@ -64,7 +64,7 @@ def explanation(root: Path, run: Run, n_cities: int = 120, long: bool = False, *
         "needed": {"theta": 16, "effect": None},
         "cities": [
             {"name": f"city {i}", "country": name.format(i // 4), "continent": f"continent {i // 24}"}
-            for i in range(n_cities)
+            for i in reversed(range(n_cities))
         ],
         "activations": value_FC.tolist(),
         "overlaps": [],
@@ -131,12 +131,10 @@ def test_cities_stand_by_value_and_features_by_their_own_scale(root):
     ax, _ = drawing.figure.axes
     shown = ax.images[0].get_array()
     assert shown.shape == (120, 24)
-    countries = sorted({city["country"] for city in content["cities"]}, key=lambda c: (int(c[8:]) // 6, c))
-    assert [tick.get_text() for tick in ax.get_yticklabels()] == countries
-    rows = {city["name"]: np.array(content["activations"])[:, i] for i, city in enumerate(content["cities"])}
-    first = sorted(city["name"] for city in content["cities"] if city["country"] == countries[0])
-    largest = np.array(content["activations"]).max(1)
-    assert np.allclose(shown[:4], [rows[name] / largest for name in first])
+    value_CF = np.array(content["activations"]).T
+    rows = {tuple(city[k] for k in ("continent", "country", "name")): i for i, city in enumerate(content["cities"])}
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == list(dict.fromkeys(key[1] for key in sorted(rows)))
+    assert np.allclose(shown, value_CF[[rows[key] for key in sorted(rows)]] / value_CF.max(0))
     assert [tick.get_text() for tick in ax.get_xticklabels()][:2] == ["0\n+0.250", "7\n+0.240"]
     with look():
         drawing = latents_by_city(explanations[Run("country", "das", 1, 0)], Run("country", "das", 1, 0), "toy")

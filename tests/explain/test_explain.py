@@ -6,12 +6,15 @@ import random
 import re
 import shutil
 
+import numpy as np
 import pytest
 from helpers_cli import fails, require_words, snapshot
 from helpers_explain import METHODS, PLANTED, TOP
 from safetensors.torch import load_file
 
 import main
+from common.errors import UserError
+from explain.command import require_same
 from explain.files import done_before, read_explanation
 from explain.links import page_of
 from explain.table import table
@@ -104,6 +107,16 @@ def test_errors_are_one_line(explained, tmp_path, capsys):
     flags = [*explained.flags[:-2], "--explain", "--epochs", "3"]
     line = fails(capsys, explained.root.parent, *flags)
     require_words(line, ["another configuration", "epochs", "give the flags that it was made with"])
+
+
+def test_a_mask_that_answers_otherwise_than_when_it_was_saved_is_refused():
+    saved = {"outcomes": {"hard": np.arange(200) % 2 == 0}}
+    found = saved["outcomes"]["hard"].copy()
+    found[:2] ^= True  # rounding may turn a few
+    require_same(found, saved, "x.json")
+    found[2] ^= True
+    with pytest.raises(UserError, match=r"the mask of x\.json answers 2% of the test pairs otherwise"):
+        require_same(found, saved, "x.json")
 
 
 def test_a_strangers_file_is_read_or_refused_in_a_line(explained, tmp_path):
