@@ -5,6 +5,8 @@ import textwrap
 from dataclasses import dataclass
 
 from common.errors import UserError
+from common.text import shortened
+from data.facts import City
 from data.names import ATTRIBUTES
 from explain.effects import Effects, Judged, curves, needed, single_effects
 from explain.features import STRONGEST, describe, rounded
@@ -22,6 +24,7 @@ from grid.trainer import build_featurizer
 from imports import np, torch
 from masks.engines import FastEngine
 from masks.names import SCORES
+from results.reading import digest_of
 from results.run import Run
 from results.store import Store
 from saes.names import can_be_same
@@ -75,23 +78,18 @@ class Explainer:
         selections = [selection_of(run, tensors[run]) for run in runs]
         found = []
         for run, own in zip(runs, selections, strict=True):
-            made_from = self._made_from(run)
-            content = None if self.settings.force else done_before(self.store.root, run, made_from)
-            self.n_kept += content is not None
-            content = content or {
-                "result": {key: getattr(run, key) for key in NAMED},
-                "made_from": made_from,
-                **self._explain(run, tensors[run]),
-            }
-            n = content["n_active"]
+            s = self.settings
+            made_from = {"format": FORMAT, "result": self.results[run]["digest"], "top": s.top, "unit": s.cluster}
+            kept = None if s.force else done_before(self.store.root, run, made_from)
+            self.n_kept += kept is not None
+            named = {key: getattr(run, key) for key in NAMED}
+            content = kept or {"result": named, "made_from": made_from, **self._explain(run, tensors[run])}
+            n = content["n_active"]  # other masks may be there by now, also where this one was explained before
             content |= {"overlaps": overlaps(own, selections, n), "agreement": agreement(own, selections, n)}
-            write_explanation(self.store.root, content)
+            if content.get("digest") != digest_of(content):
+                write_explanation(self.store.root, content)
             found.append(content)
         return found
-
-    def _made_from(self, run: Run) -> dict:
-        s = self.settings
-        return {"format": FORMAT, "result": self.results[run]["digest"], "top": s.top, "unit": s.cluster}
 
     def _engine(self, run: Run, tensors: dict) -> FastEngine:
         cache = self.inputs.activations(sorted({run.layer for run in self.results}))
@@ -108,11 +106,12 @@ class Explainer:
         """All that depends on this result alone."""
         result, pairs = self.results[run], self.experiment.pairs[run.target, run.seed]
         engine, judged = self._engine(run, tensors), Judged(result["test_pairs"], self.settings.cluster)
-        theta_F = tensors["theta"]
-        theta_F = theta_F if engine.bound.alive is None else theta_F[engine.bound.alive.to(theta_F.device)]
+        alive_F = torch.arange(engine.n_features) if engine.bound.alive is None else engine.bound.alive.cpu()
+        theta_F = tensors["theta"][alive_F]  # of the active features alone
         selected_S = torch.argsort(theta_F, descending=True, stable=True)[: int((theta_F > 0).sum())]
+        index_S = alive_F[selected_S].tolist()
         subsets = Subsets(engine, pairs.parts["test"], selected_S)
-        name = f"{run.target} {run.method[-14:]} L{run.layer}"
+        name = f"{run.target} {shortened(run.method, 17)} L{run.layer}"
         effects = single_effects(subsets, judged, self.settings.top, name)
         require_same(effects.mask_N, result, self.store.json_path(run))
         by_effect = np.concatenate([effects.order(), np.arange(len(effects.effect_T), len(selected_S))])
@@ -122,10 +121,13 @@ class Explainer:
         gain = at(judged.differences(effects.mask_N[None], none_N[None]), 0)
         none = result["baselines"]["none"]
         f_CS, cities = self._on_cities(run.target, engine, selected_S)
-        rows = self._rows(run, result, theta_F[selected_S], engine, selected_S, effects, f_CS, cities)
+        values = {attribute: [city.value(attribute) for city in cities] for attribute in ATTRIBUTES}
+        are_latents = result["l0"] is not None
+        words = describe(f_CS, [city.name for city in cities], values, run.target, are_latents)
+        rows = self._rows(run, index_S, theta_F[selected_S], effects, words)
         return {
             "notice": result["notice"],
-            "are_latents": result["l0"] is not None,
+            "are_latents": are_latents,
             "n_features": result["n_features"],
             "n_active": engine.n_active,
             "n_selected": len(selected_S),
@@ -144,19 +146,18 @@ class Explainer:
             "activations": [[rounded(x) for x in f_CS[:, i]] for i in by_effect[:SHOWN]],
         }
 
-    def _on_cities(self, target: str, engine: FastEngine, selected_S) -> tuple[np.ndarray, list]:
+    def _on_cities(self, target: str, engine: FastEngine, selected_S: torch.Tensor) -> tuple[np.ndarray, list[City]]:
         """The selected features on the prompts that ask for the target, [C, S], and their cities."""
         prompts = self.inputs.prompts
         rows = torch.tensor(prompts.rows_about(target), device=engine.bound.features_RF.device)
         f_CS = engine.bound.features_RF[rows][:, selected_S.to(rows.device)]
         return f_CS.cpu().double().numpy(), [prompts.cities[prompts.rows[r].city] for r in rows.tolist()]
 
-    def _rows(self, run, result, theta_S, engine, selected_S, effects: Effects, f_CS, cities) -> list[dict]:
-        """What is said of each selected feature, in the order of theta."""
-        alive, T = engine.bound.alive, len(effects.effect_T)
-        index_S = (selected_S if alive is None else alive.cpu()[selected_S.cpu()]).tolist()
-        values = {attribute: [city.value(attribute) for city in cities] for attribute in ATTRIBUTES}
-        words = describe(f_CS, [city.name for city in cities], values, run.target, result["l0"] is not None)
+    def _rows(
+        self, run: Run, index_S: list[int], theta_S: torch.Tensor, effects: Effects, words: list[dict]
+    ) -> list[dict]:
+        """What the file says of each selected feature, in the order of theta; words: as `describe` has them."""
+        T = len(effects.effect_T)
         return [
             {
                 "feature": index,

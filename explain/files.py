@@ -1,7 +1,7 @@
 """The files of explanations: OUTPUT/MODEL/explain/TARGET/METHOD/layerLL-seedS.json, and .csv with a row a feature.
 
 The json is read as a stranger's file: finite numbers, lists that fit each other, a fingerprint, the place that it
-names.  Imports nothing heavy.
+names.  Needs no torch.
 """
 
 import csv
