@@ -10,8 +10,8 @@ from results.estimates import Grid
 NOTES = (
     "Only the first k of the features that a mask selected are patched, best first by theta; nothing is trained anew. "
     "The right end of a line is the whole hard mask. A line per seed; ring: the fewest features that have 90 % of what "
-    "the whole mask has above none, where it can be told from none. An SAE's line may begin below none: its "
-    "reconstruction is in place even if nothing is patched."
+    "the whole mask has above none, where it scores above none by more than chance. An SAE's line may begin below "
+    "none: its reconstruction is in place even if nothing is patched."
 )
 
 

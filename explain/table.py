@@ -10,8 +10,8 @@ HEAD = (
 )
 BEST = 3
 NOTES = (
-    "90 %: features needed for 90 % of what the mask has above none, best first by theta; -: it cannot be told from "
-    "none.",
+    "90 %: features needed for 90 % of what the mask has above none, best first by theta; -: it does not score above "
+    "none by more than chance.",
     "seeds agree: Jaccard index of the selected features, mean over pairs of seeds; rand.: of as many random features.",
     "effect: half of what disentangle loses without the feature and gains by it alone, test pairs.",
 )

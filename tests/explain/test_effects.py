@@ -89,7 +89,7 @@ def test_scores_against_the_number_kept_are_those_of_plain_hooks(explained, toy_
     for order, features in (("theta", by_theta), ("effect", by_effect)):
         curve = found["curves"][order]
         assert (curve["k"][0], curve["k"][-1]) == (1, len(by_theta))
-        for at in (0, len(curve["k"]) // 2, len(curve["k"]) - 1):
+        for at in {*range(0, len(curve["k"]), 3), len(curve["k"]) - 1}:
             wanted = judge.scores(features[: curve["k"][at]])
             assert {name: curve[name][at] for name in wanted} == pytest.approx(wanted, abs=1e-12)
 
