@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import safetensors.torch as safetensors_torch
     import scipy
     import scipy.special as scipy_special
+    import scipy.stats as scipy_stats
     import tokenizers
     import torch
     import torch.nn.functional as functional
@@ -58,6 +59,7 @@ MODULES = {  # name here -> module, where the two differ
     "sae_lens_directory": "sae_lens.loading.pretrained_saes_directory",
     "safetensors_torch": "safetensors.torch",
     "scipy_special": "scipy.special",
+    "scipy_stats": "scipy.stats",
 }
 LIBRARIES = {  # library -> what pip calls it
     **{name: name for name in ("matplotlib", "nnsight", "numpy", "requests", "safetensors", "scipy")},

@@ -3,8 +3,9 @@
     python main.py                      the paper's grid on GPT-2 small
     python main.py --model toy          the whole grid on the toy world, offline
     python main.py --methods neuron das --layers 0 5 --seeds 0 1 2
-    python main.py --compare das neuron  two methods in finished results
-    python main.py --export csv         finished results for other programs
+    python main.py --compare das neuron    two methods in finished results
+    python main.py --export csv            finished results for other programs
+    python main.py --model toy --explain   what the finished masks selected
 
 What is done is skipped; after an interruption the same command goes on.
 """
@@ -56,6 +57,11 @@ def run_grid(settings: Settings) -> None:
     store.require_writable()
     if settings.verify:
         print_verified(settings, store)
+        return
+    if settings.explain:
+        from explain.command import explain_results
+
+        explain_results(settings, store, runs, info)
         return
     experiment = Experiment(settings, store, runs)
     experiment.execute()

@@ -1,15 +1,17 @@
 """What is there to draw of a model: its results, the quality of its SAEs, and what one would expect beside them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.errors import UserError
 from data.names import ATTRIBUTES
+from explain.files import FOLDER, read_explanation, run_of
 from featurizers.methods import method_named, ordered
 from grid.profiles import DEFAULT_MODEL, notice_of
 from quality.names import SCORES_FILE
 from results.collecting import Found, cell, holds_results, read_folder
 from results.reading import Damaged, read_json
+from results.run import Run
 from results.shapes import QUALITY, QUALITY_ROW, fault
 from results.store import Store
 from saes.names import is_own
@@ -23,6 +25,7 @@ class Collection(Found):
     """What is known of one model."""
 
     quality: dict | None = None  # as eval_sae.py wrote it, with the sound rows only
+    explanations: dict[Run, dict] = field(default_factory=dict)  # as main.py --explain wrote them
 
     @property
     def notice(self) -> str:
@@ -40,7 +43,24 @@ def collect(folder: Path) -> Collection:
     """Everything under OUTPUT/MODEL that can be drawn."""
     collection = Collection(**vars(read_folder(folder)))
     collection.quality = _read_quality(folder / SCORES_FILE, collection)
+    _read_explanations(collection)
     return collection
+
+
+def _read_explanations(collection: Collection) -> None:
+    """Those of the results that were read, in their order."""
+    digests = {Run(*cell(r)): r["digest"] for r in collection.results}
+    found = {}
+    for path in sorted((collection.folder / FOLDER).glob("*/*/layer*.json")):
+        try:
+            explanation = read_explanation(path, collection.folder)
+            if explanation["made_from"]["result"] != digests.get(run_of(explanation)):
+                raise Damaged("its result is another by now; run --explain again")
+            found[run_of(explanation)] = explanation
+            collection.modified = max(collection.modified, path.stat().st_mtime)
+        except Damaged as why:
+            collection.leave_out(path, why)
+    collection.explanations = {run: found[run] for run in digests if run in found}
 
 
 def _read_quality(path: Path, collection: Collection) -> dict | None:

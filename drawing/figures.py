@@ -18,6 +18,8 @@ from drawing.collect import Collection, choose_folder, collect, missing
 from drawing.differences import differences_by_layer
 from drawing.features import score_against_features
 from drawing.halves import cause_against_isolation
+from drawing.latents import latents_by_city, picks
+from drawing.needed import score_against_kept
 from drawing.quality import sae_quality
 from drawing.scores import as_published, by_layer
 from drawing.training import by_epoch, trained_layers
@@ -70,6 +72,12 @@ FIGURES = (
     Figure("compare_{}", targets, lambda i, target: _differences(i, target, i.grid.contrast(i.contrasts, i.mask))),
     Figure("cause_isolation_{}", targets, lambda i, target: cause_against_isolation(i.grid, target, i.mask)),
     Figure("features_{}", targets, lambda i, target: score_against_features(i.grid, target, i.mask)),
+    Figure("needed_{}", targets, lambda i, target: score_against_kept(i.grid, i.collection.explanations, target)),
+    Figure(
+        "latents_{}",
+        lambda i: picks(i.grid, i.collection.explanations),
+        lambda i, pick: latents_by_city(i.collection.explanations[pick.run], pick.run, i.collection.model),
+    ),
     Figure("sae_quality", lambda i: filter(None, [i.collection.quality]), lambda i, q: sae_quality(q, i.grid.labels)),
     Figure("L{}acc", lambda i: trained_layers(i.grid), lambda i, layer: by_epoch(i.grid, layer, "accuracy")),
     Figure("L{}loss", lambda i: trained_layers(i.grid), lambda i, layer: by_epoch(i.grid, layer, "loss")),

@@ -15,6 +15,7 @@ from common.paths import HOME
 from data.names import ATTRIBUTES, KINDS
 from drawing.canvas import Drawing
 from drawing.collect import Collection
+from drawing.report_features import selected_features
 from drawing.report_tables import TEXT, differences, glance, heads, quality_table, scores, table, text
 from featurizers.methods import BASELINES, METHODS, ordered
 from results.estimates import Grid
@@ -48,6 +49,9 @@ def page(
     sections["figures"] = ("Figures", "".join(_figure(name, drawing, folder) for name, drawing in shown.items()))
     if grid.results:
         sections["scores"] = ("All scores", "".join(scores(grid, target) for target in grid.targets))
+    if collection.explanations:
+        explanations = list(collection.explanations.values())
+        sections["selected"] = ("What the masks selected", selected_features(explanations))
     sections["quality"] = ("SAE quality", quality_table(collection.quality, collection.labels))
     sections["unmeasured"] = ("Not measured", _unmeasured(collection, grid, lacking))
     sections["settings"] = ("Settings and provenance", _settings(collection))

@@ -60,12 +60,15 @@ class Featurizer(torch.nn.Module):
 class BoundFeaturizer:
     """A featurizer bound to a table of vectors.
 
-    patch: function of base rows [B], source rows [B] and mask [n_active] -> [B, d_model].
+    patch: function of base rows [B], source rows [B] and mask, [n_active] or a row for each pair [B, n_active]
+    (without a trained rotation) -> [B, d_model].
     alive: which features those are, [n_active] int64; None for all.
+    features_RF: the features of the table [R, n_active]; None where a rotation is trained.
     """
 
     patch: Callable
     alive: torch.Tensor | None
+    features_RF: torch.Tensor | None = None
 
     def widen(self, values: torch.Tensor, n_features: int) -> torch.Tensor:
         """[n_active] -> [n_features], 0 for what is not alive (theta starts at 0 and stays there)."""

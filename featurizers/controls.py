@@ -39,7 +39,7 @@ class FixedRotation(Featurizer):
         def patch(base, source, mask):
             return x_RD[base] + turned_back(mask * (turned[source] - turned[base]))
 
-        return BoundFeaturizer(patch, None)
+        return BoundFeaturizer(patch, None, turned)
 
     def saved(self) -> dict[str, torch.Tensor]:
         return {"rotation": self.rotation}

@@ -20,4 +20,4 @@ class Neuron(Featurizer):
         def patch(base, source, mask):
             return x_RD[base] + mask * (x_RD[source] - x_RD[base])
 
-        return BoundFeaturizer(patch, None)
+        return BoundFeaturizer(patch, None, x_RD)

@@ -55,7 +55,7 @@ class Sae(Featurizer):
             x_hat = context.rows(base).restore(decode(f_base + mask * (f_source - f_base)))
             return x_hat if errors is None else x_hat + errors[base]
 
-        return BoundFeaturizer(patch, alive)
+        return BoundFeaturizer(patch, alive, latents_RF)
 
     def _alive_latents(self, x_RD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Which latents fire on some vector [R, d_model], ascending, and their values [R, n_alive]."""

@@ -40,15 +40,20 @@ class Experiment:
     pairs: dict[tuple[str, int], Pairs] = field(default_factory=dict)  # by target and seed
     done: dict[Run, dict] = field(default_factory=dict)  # results that were there before
 
-    def execute(self) -> None:
+    def prepare(self) -> None:
+        """Read the inputs and draw the pairs; nothing is written.  Raises UserError."""
         s = self.settings
-        self.wandb_mode = wandb_log.mode() if s.wandb else None  # what is wrong with it is told before all else
         set_up(s, saes_of(self.runs))
         self.inputs = read_inputs(s, saes_of(self.runs))
         self.subject, self.prompts = self.inputs.subject, self.inputs.prompts
         for target in s.targets:
             for seed in s.seeds:
                 self.pairs[target, seed] = self._make_pairs(target, seed)
+
+    def execute(self) -> None:
+        s = self.settings
+        self.wandb_mode = wandb_log.mode() if s.wandb else None  # what is wrong with it is told before all else
+        self.prepare()
         todo = self._todo()
         self.inputs.check_saes(saes_of(todo))
         self.inputs.check_saes(saes_of(run for run in todo if is_original(run)), raw_residual=True)
@@ -121,6 +126,14 @@ class Experiment:
             "sae_digest": self.inputs.sae_digests.get((method.release, run.layer)),
         }
 
+    def read_done(self, run: Run, remedy: str) -> dict:
+        """A result that is done.  Raises UserError, which ends with the remedy, if its configuration is another."""
+        result = self.store.read(run)
+        differs = difference(result["config"], self.config(run))
+        if differs:
+            raise UserError(f"{self.store.json_path(run)} was made with another configuration ({differs}); {remedy}")
+        return result
+
     def _todo(self) -> list[Run]:
         """The runs that are not done.  Raises UserError if one was done with another configuration."""
         todo = []
@@ -128,13 +141,7 @@ class Experiment:
             if self.settings.force or not self.store.is_done(run):
                 todo.append(run)
                 continue
-            self.done[run] = self.store.read(run)
-            differs = difference(self.done[run]["config"], self.config(run))
-            if differs:
-                raise UserError(
-                    f"{self.store.json_path(run)} was made with another configuration ({differs}); redo it with "
-                    "--force, or keep both with another --output"
-                )
+            self.done[run] = self.read_done(run, "redo it with --force, or keep both with another --output")
         return todo
 
     # ------------------------------------------------------------ training

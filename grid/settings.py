@@ -66,6 +66,8 @@ class Settings(InputSettings):
     plan: bool
     verify: bool
     doctor: bool
+    explain: bool
+    top: int  # features of a mask whose effects are measured
     wandb: bool
     seeds_named: bool  # on the command line
     compare: tuple[Side, Side] | None  # these two, in finished results
@@ -138,7 +140,7 @@ class Options:
         args["methods_named"] = "all" not in args["methods"]
         args["methods"] = self.chosen_methods(args["methods"])
         args["layers"] = None if args["layers"] == ["all"] else _numbers("layer", args["layers"])
-        for name in ("epochs", "batch_size", "threads", "max_pairs", "joint", "workers"):
+        for name in ("epochs", "batch_size", "threads", "max_pairs", "joint", "workers", "top"):
             if args.get(name) is not None and args[name] < 1:
                 raise UserError(f"--{name.replace('_', '-')} is {args[name]}; it must be at least 1")
         return args
@@ -184,9 +186,12 @@ def parser(description: str) -> Options:
     flag("--precision", choices=PRECISIONS, default="fp32", help="of the model's products while training (fp32)")
     flag("--joint", type=int, metavar="N", help="runs of a layer that train in one pass (12; GPT-2 on a CPU: 4)")
     flag("--workers", type=int, default=1, metavar="N", help="processes that share the layers (1)")
-    flag("--plan", action="store_true", help="print how large a difference this grid could show, and stop")
-    flag("--verify", action="store_true", help="check that this machine computes what plain passes do, and stop")
-    flag("--doctor", action="store_true", help="print what a bug report needs, and stop")
+    instead = options.running.add_mutually_exclusive_group().add_argument
+    instead("--plan", action="store_true", help="print how large a difference this grid could show, and stop")
+    instead("--verify", action="store_true", help="check that this machine computes what plain passes do, and stop")
+    instead("--doctor", action="store_true", help="print what a bug report needs, and stop")
+    instead("--explain", action="store_true", help="train nothing: say what the finished masks selected, and stop")
+    flag("--top", type=int, default=50, metavar="N", help="--explain: effects of N features of a mask (%(default)s)")
     flag("--wandb", action="store_true", help="log to Weights & Biases too (offline without an account)")
     add_flags(options.parser)
     return options

@@ -26,6 +26,7 @@ from results.outcomes import seed_intervals
 from results.reading import NamedPairs
 from results.run import Run
 from results.store import Store
+from saes.autoencoder import SparseAutoencoder
 from saes.names import is_own
 from saes.source import find
 from verify.check import Verified, Ways
@@ -134,6 +135,21 @@ class LayerMethod:
     @property
     def trained_featurizer(self) -> Featurizer | None:
         return self.featurizer if self.featurizer is not None and self.featurizer.is_trained else None
+
+
+def build_featurizer(
+    run: Run, inputs: Inputs, settings: Settings, rotation_DD: torch.Tensor | None = None
+) -> tuple[Featurizer, SparseAutoencoder | None]:
+    """The featurizer of a run's method at its layer, and the SAE in it, if any.
+
+    rotation_DD: one that was trained, for methods which take another's.
+    """
+    method = method_named(run.method)
+    sae = inputs.load_sae(method.release, run.layer, True if is_original(run) else None) if method.release else None
+    x_RD = inputs.activations([run.layer]).residuals[run.layer][:, 0]
+    d_model, device = inputs.subject.d_model, settings.device
+    needs = Ingredients(d_model, run.seed, device, sae, settings.error_term, x_RD, rotation_DD)
+    return method.build(needs), sae
 
 
 class Trainer:
@@ -245,22 +261,9 @@ class Trainer:
         method, inputs, store = method_named(run.method), self.spec.inputs, self.spec.store
         key = (run.method, run.seed if method.control else None, run.target if method.control == "features" else None)
         if key not in self.prepared:
-            raw = True if is_original(run) else None
-            sae = inputs.load_sae(method.release, run.layer, raw) if method.release else None
-            x_RD = self.cache.residuals[run.layer][:, 0]
             trained = store.read_tensors(replace(run, method=method.of)) if method.control == "features" else {}
-            featurizer = method.build(
-                Ingredients(
-                    self.subject.d_model,
-                    run.seed,
-                    self.settings.device,
-                    sae,
-                    self.settings.error_term,
-                    x_RD,
-                    trained.get("rotation"),
-                )
-            )
-            l0 = featurizer.l0(x_RD)
+            featurizer, sae = build_featurizer(run, inputs, self.settings, trained.get("rotation"))
+            l0 = featurizer.l0(self.cache.residuals[run.layer][:, 0])
             engine = ENGINES[self.settings.engine](self.subject, self.cache, run.layer, featurizer)
             about = None
             if sae is not None:

@@ -13,7 +13,8 @@ from common.paths import HOME
 # A package imports only what stands before it.
 ORDER = [
     *("imports", "common", "stats", "data", "decoder", "models", "saes", "featurizers", "masks", "verify", "toy"),
-    *("results", "export", "grid", "quality", "downloads", "drawing", "main", "eval_sae", "visualisation"),
+    *("results", "export", "grid", "quality", "explain", "downloads", "drawing"),
+    *("main", "eval_sae", "visualisation"),
 ]
 TOP = {"imports.py", "models.py", "main.py", "eval_sae.py", "visualisation.py"}
 LIGHT = [
