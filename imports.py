@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import safetensors.torch as safetensors_torch
     import scipy
     import scipy.special as scipy_special
+    import submitit
     import tokenizers
     import torch
     import torch.nn.functional as functional
@@ -55,11 +56,13 @@ MODULES = {  # name here -> module, where the two differ
 }
 LIBRARIES = {  # library -> what pip calls it
     **{name: name for name in ("matplotlib", "nnsight", "numpy", "requests", "safetensors", "scipy")},
+    "submitit": "submitit",
     **{name: name for name in ("huggingface_hub", "tokenizers", "torch", "tqdm", "transformers", "wandb")},
     "sae_lens": "sae-lens",
     "yaml": "pyyaml",
 }
-OPTIONAL = {"accelerate": "1.15.0", "sae_lens": "6.54.12"}  # not in requirements.txt: the versions that were tried
+# Not in requirements.txt: the versions that were tried.
+OPTIONAL = {"accelerate": "1.15.0", "sae_lens": "6.54.12", "submitit": "1.5.4"}
 
 
 class MissingLibrary(ImportError):

@@ -9,8 +9,10 @@ What is done is skipped; after an interruption the same command goes on.
 
 import sys
 import textwrap
+from pathlib import Path
 
 from common import command
+from grid.launchers import LAUNCHERS
 from grid.profiles import notice_of
 from grid.settings import Settings, read_settings
 from masks.names import default_mask
@@ -18,40 +20,54 @@ from masks.names import default_mask
 
 def run_grid(settings: Settings) -> None:
     """Do what the command line asks for.  Raises UserError."""
-    from common.files import write_json
     from grid.devices import settle  # not above: commands read their flags before they import torch
     from grid.experiment import Experiment
     from grid.inputs import set_up
     from grid.layers import model_info
     from grid.plan import plan, print_plan
     from grid.power import print_power
-    from grid.table import summary, table
-    from results.estimates import Grid
+    from grid.status import done_of, print_status
+    from grid.work import clear_away
     from results.store import Store
 
-    settle(settings)
+    launcher = LAUNCHERS[settings.launcher]
+    if not (launcher.is_elsewhere or settings.status or settings.collect):
+        settle(settings)
     info = model_info(settings)
     runs = plan(settings, info)
     store = Store(settings.output, settings.model)
     if settings.dry_run:
         print_plan(runs, store, settings, info.n_layers)
-        return
-    if settings.plan:
+    elif settings.plan:
         set_up(settings)
         print_power(runs, store, settings, info.n_layers)
-        return
-    store.require_writable()
-    experiment = Experiment(settings, store, runs)
-    experiment.execute()
-    print(command.peak_memory(settings.device), file=sys.stderr)
-    grid = Grid(experiment.results(), settings.cluster)
+    elif settings.status:
+        print_status(runs, store)
+    elif settings.collect:
+        print_results([store.read(run) for run in done_of(runs, store)], settings, store.root)
+    else:
+        store.require_writable()
+        experiment = Experiment(settings, store, runs)
+        if launcher.launch(experiment):
+            clear_away({run.layer for run in runs}, store)
+            print(command.peak_memory(settings.device), file=sys.stderr)
+            print_results(experiment.results(), settings, store.root)
+
+
+def print_results(results: list[dict], settings: Settings, root: Path) -> None:
+    """Print the table of results, and keep its numbers beside them, in root.  Raises UserError."""
+    from common.files import write_json
+    from grid.table import summary, table
+    from results.estimates import Grid
+
+    grid = Grid(results, settings.cluster)
     mask = default_mask(settings.mode)
-    write_json(store.root / "estimates.json", grid.as_json(settings.against, mask))
+    write_json(root / "estimates.json", grid.as_json(settings.against, mask))
     print(table(grid, mask, settings.against))
     print(summary(grid))
     if notice := notice_of(settings.model):
         print("\n" + textwrap.fill(notice, 79))
-    print(f"\nresults: {store.root}")
+    print(f"\nresults: {root}")
     if settings.wandb:
         print(f"wandb: {settings.output / 'wandb'} (offline runs are sent by: wandb sync FOLDER)")
 

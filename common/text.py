@@ -11,3 +11,14 @@ def shortened(name: str, width: int) -> str:
 def filled(text: str) -> str:
     """Lines of at most 79 columns; what follows the first is indented, and no word or path is broken."""
     return textwrap.fill(text, 79, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
+def duration(seconds: float) -> str:
+    """'40 s', '12 min', '3 h 05 min', '2 d 04 h'."""
+    seconds = round(seconds)
+    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
+    if days:
+        return f"{days} d {hours % 24:02d} h"
+    if hours:
+        return f"{hours} h {minutes % 60:02d} min"
+    return f"{minutes} min" if minutes else f"{seconds} s"

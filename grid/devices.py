@@ -24,6 +24,13 @@ def settle(settings: Settings) -> None:
         settings.joint = 4 if device == "cpu" and not settings.place.is_toy else 12
 
 
+def use_gpu(settings: InputSettings, number: int) -> None:
+    """Let this process, by its number among those of this machine, work on a GPU of its own as far as there are any."""
+    if settings.device == "cuda" and not settings.spread:
+        n_gpus = min(settings.gpus or torch.cuda.device_count(), torch.cuda.device_count())
+        torch.cuda.set_device(number % n_gpus)
+
+
 def device_name(device: str) -> str:
     """As results name it."""
     return torch.cuda.get_device_name() if device == "cuda" else device

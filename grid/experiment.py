@@ -1,4 +1,4 @@
-"""Carry out a grid: check everything, then train and test what is not done yet.
+"""A grid on one model: check everything before it is done, and read its results.
 
 Nothing is written before all that can be checked has been: the cities, the model,
 every SAE file, and what is already in the output folder.
@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 from common.errors import UserError
 from common.files import write_json
-from common.progress import bar
 from data.names import PARTS
 from data.pairs import batch_of, make_pairs, named
 from featurizers.methods import method_named
@@ -18,8 +17,7 @@ from grid.devices import device_name
 from grid.inputs import read_inputs, set_up
 from grid.layers import saes_of
 from grid.settings import Settings
-from grid.trainer import GridSpec, Pairs, Progress, Trainer
-from grid.workers import train_in_processes
+from grid.spec import GridSpec, Pairs
 from results.provenance import difference, provenance
 from results.reading import NamedPairs, digest_of
 from results.run import Run
@@ -37,11 +35,13 @@ class Experiment:
     store: Store
     runs: list[Run]
     pairs: dict[tuple[str, int], Pairs] = field(default_factory=dict)  # by target and seed
+    replaced: dict[Run, tuple] | None = None  # with --force: stamps of results that do not count; None: those there now
     done: dict[Run, dict] = field(default_factory=dict)  # results that were there before
 
-    def execute(self) -> None:
+    def prepare(self) -> GridSpec:
+        """Check everything, write pairs and cities, and tell what is to be trained.  Raises UserError."""
         s = self.settings
-        self.wandb_mode = wandb_log.mode() if s.wandb else None  # what is wrong with it is told before all else
+        wandb_mode = wandb_log.mode() if s.wandb else None  # what is wrong with it is told before all else
         set_up(s, saes_of(self.runs))
         self.inputs = read_inputs(s, saes_of(self.runs))
         self.subject, self.prompts = self.inputs.subject, self.inputs.prompts
@@ -57,15 +57,40 @@ class Experiment:
         for pairs in self.pairs.values():
             write_json(pairs.file, pairs.names)
         print(f"{len(self.runs)} runs: {len(self.done)} done before, {len(todo)} to do", file=sys.stderr)
-        if self.wandb_mode:  # what was done before without --wandb is logged too
+        if wandb_mode:  # what was done before without --wandb is logged too
             for run, result in self.done.items():
-                wandb_log.log(run, result, s.output, self.wandb_mode)
-        if todo:
-            self._train_all(todo)
+                wandb_log.log(run, result, s.output, wandb_mode)
+        return GridSpec(
+            settings=s,
+            inputs=self.inputs,
+            store=self.store,
+            pairs=self.pairs,
+            configs={run: self.config(run) for run in todo},
+            provenance=provenance(device_name(s.device)),
+            wandb_mode=wandb_mode,
+            replaced=self.replaced,
+        )
 
     def results(self) -> list[dict]:
-        """The results of all runs, once they are done.  Raises UserError."""
-        return [self.done.get(run) or self.store.read(run) for run in self.runs]
+        """The results of all runs, once they are done.
+
+        Raises UserError, also if another command did one meanwhile with another configuration.
+        """
+        for run in self.runs:
+            if run not in self.done:
+                self.done[run] = self._finished(run)
+        return [self.done[run] for run in self.runs]
+
+    def _finished(self, run: Run) -> dict:
+        """A result that is there.  Raises UserError if it was made with another configuration."""
+        result = self.store.read(run)
+        differs = difference(result["config"], self.config(run))
+        if differs:
+            raise UserError(
+                f"{self.store.json_path(run)} was made with another configuration ({differs}); redo it with "
+                "--force, or keep both with another --output"
+            )
+        return result
 
     # ------------------------------------------------------------ pairs
 
@@ -116,43 +141,12 @@ class Experiment:
 
     def _todo(self) -> list[Run]:
         """The runs that are not done.  Raises UserError if one was done with another configuration."""
+        if self.replaced is None:
+            self.replaced = {run: self.store.stamp(run) for run in self.runs} if self.settings.force else {}
         todo = []
         for run in self.runs:
-            if self.settings.force or not self.store.is_done(run):
+            if self.store.stamp(run) in (None, self.replaced.get(run)):
                 todo.append(run)
-                continue
-            self.done[run] = self.store.read(run)
-            differs = difference(self.done[run]["config"], self.config(run))
-            if differs:
-                raise UserError(
-                    f"{self.store.json_path(run)} was made with another configuration ({differs}); redo it with "
-                    "--force, or keep both with another --output"
-                )
+            else:
+                self.done[run] = self._finished(run)
         return todo
-
-    # ------------------------------------------------------------ training
-
-    def _train_all(self, todo: list[Run]) -> None:
-        s = self.settings
-        spec = GridSpec(
-            settings=s,
-            inputs=self.inputs,
-            store=self.store,
-            pairs=self.pairs,
-            configs={run: self.config(run) for run in todo},
-            provenance=provenance(device_name(s.device)),
-            wandb_mode=self.wandb_mode,
-        )
-        with bar(
-            total=spec.steps(todo),
-            bar_format="{desc} {percentage:3.0f}% [{elapsed}<{remaining}{postfix}]",  # fits 80 columns
-            smoothing=0.02,
-            leave=True,
-        ) as steps:
-            progress = Progress(steps)
-            if s.workers > 1:
-                train_in_processes(spec, s.workers, progress)
-                return
-            trainer = Trainer(spec)
-            for layer in spec.layers():
-                trainer.do_layer(layer, progress)

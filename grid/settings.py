@@ -2,6 +2,8 @@
 
 import argparse
 import difflib
+import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from common.errors import UserError
 from common.paths import HOME
 from data.names import ATTRIBUTES, MODES, PROMPT_STYLES, SPLITS, UNITS, default_split
 from featurizers.methods import METHODS, controls_of, is_method, method_named, ordered
+from grid.launchers import LAUNCHERS
 from grid.profiles import DEFAULT_MODEL, PROFILES, Place, place_of
 from masks.names import ENGINE_NAMES, PRECISIONS
 from saes.names import is_own, normalised
@@ -59,9 +62,15 @@ class Settings(InputSettings):
     engine: str
     precision: str
     joint: int | None  # None until the device is chosen
+    launcher: str  # a key of grid.launchers.LAUNCHERS
     workers: int
+    gpus: int | None  # of this machine, for so many workers; None: all
+    slurm: dict[str, str]  # options of sbatch
+    status: bool
+    collect: bool
     plan: bool
     wandb: bool
+    argv: list[str]  # the command line itself
 
 
 class Parser(argparse.ArgumentParser):
@@ -134,7 +143,7 @@ class Options:
         args["methods_named"] = "all" not in args["methods"]
         args["methods"] = self.chosen_methods(args["methods"])
         args["layers"] = None if args["layers"] == ["all"] else _numbers("layer", args["layers"])
-        for name in ("epochs", "batch_size", "threads", "max_pairs", "joint", "workers"):
+        for name in ("epochs", "batch_size", "threads", "max_pairs", "joint", "workers", "gpus"):
             if args.get(name) is not None and args[name] < 1:
                 raise UserError(f"--{name.replace('_', '-')} is {args[name]}; it must be at least 1")
         return args
@@ -173,7 +182,13 @@ def parser(description: str) -> Options:
     flag("--engine", choices=ENGINE_NAMES, default="fast", help="nnsight: the slow, plain way (fast)")
     flag("--precision", choices=PRECISIONS, default="fp32", help="of the model's products while training (fp32)")
     flag("--joint", type=int, metavar="N", help="runs of a layer that train in one pass (12; GPT-2 on a CPU: 4)")
-    flag("--workers", type=int, default=1, metavar="N", help="processes that share the layers (1)")
+    where = ", ".join(f"{name}: {launcher.about}" for name, launcher in LAUNCHERS.items())
+    flag("--launcher", nargs="+", default=["here"], metavar="NAME", help=f"{where} (here)")
+    flag("--workers", type=int, metavar="N", help="the same as --launcher processes N")
+    flag("--gpus", type=int, metavar="N", help="GPUs that the processes share out (all that are there)")
+    flag("--slurm", nargs="+", default=[], metavar="OPTION=VALUE", help="for sbatch: partition=gpu time=60 gpus=1 ...")
+    flag("--status", action="store_true", help="print how far this grid is, by whom, and stop")
+    flag("--collect", action="store_true", help="print the table of what is there, and stop")
     flag("--plan", action="store_true", help="print how large a difference this grid could show, and stop")
     flag("--wandb", action="store_true", help="log to Weights & Biases too (offline without an account)")
     return options
@@ -187,6 +202,9 @@ def read_settings(argv: list[str] | None = None, description: str = "") -> Setti
     args["targets"] = _chosen("target", args["targets"], list(ATTRIBUTES))
     args["seeds"] = _numbers("seed", args["seeds"])
     args["against"] = _one_method(options, args["against"])
+    args["launcher"], args["workers"] = _launcher(args["launcher"], args["workers"])
+    args["slurm"] = _slurm_options(args["slurm"], args["launcher"])
+    args["argv"] = sys.argv[1:] if argv is None else list(argv)
     if args["controls"]:
         every = [control for name in args["methods"] for control in controls_of(name)]
         args["methods"] = ordered([*args["methods"], *every])
@@ -201,6 +219,33 @@ def read_settings(argv: list[str] | None = None, description: str = "") -> Setti
     if args["precision"] != "fp32":
         _require_precision(args["precision"], args["mode"], args["engine"])
     return Settings(**args)
+
+
+def _launcher(words: list[str], workers: int | None) -> tuple[str, int]:
+    """--launcher NAME [N] and --workers N -> (name, number of processes).  Raises UserError if they disagree."""
+    name, *number = words
+    if name not in LAUNCHERS:
+        known = ", ".join(LAUNCHERS)
+        raise UserError(f"unknown launcher {name!r}{meant(name, list(LAUNCHERS))}; known are {known}")
+    if number and (name != "processes" or len(number) > 1 or not number[0].isdecimal() or int(number[0]) < 1):
+        raise UserError(f"--launcher {' '.join(words)} makes no sense; only processes has a number, as in processes 4")
+    if number and workers not in (None, int(number[0])):
+        raise UserError(f"--launcher processes {number[0]} and --workers {workers} disagree; leave one out")
+    if workers is not None and workers > 1 and name == "here":
+        name = "processes"
+    if workers is not None and name == "slurm":
+        raise UserError("--workers is of this machine; for Slurm say how many tasks run at once: --slurm array=8")
+    return name, int(number[0]) if number else workers or (2 if name == "processes" else 1)
+
+
+def _slurm_options(pairs: list[str], launcher: str) -> dict[str, str]:
+    """['time=60', ..] -> {'time': '60', ..}.  Raises UserError."""
+    for pair in pairs:
+        if not re.fullmatch(r"[a-z][a-z_-]*=.+", pair):
+            raise UserError(f"--slurm {pair!r} is no option of sbatch; write them as partition=gpu time=60 mem=16G")
+    if pairs and launcher != "slurm":
+        raise UserError(f"--slurm plays no part with --launcher {launcher}; say --launcher slurm, or leave it out")
+    return {name.replace("_", "-"): value for name, _, value in (pair.partition("=") for pair in pairs)}
 
 
 def _one_method(options: Options, name: str) -> str:

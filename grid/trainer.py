@@ -1,108 +1,31 @@
 """Train and test the runs of one layer, several masks in one forward pass, and save each result."""
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from common.progress import describe
+from common.leases import Lease
+from common.stopping import held
 from common.text import shortened
 from data.names import PARTS
 from data.pairs import PairBatch
 from featurizers.base import Featurizer
 from featurizers.controls import random_features, shuffled_labels
 from featurizers.methods import BASELINES, Ingredients, method_named
-from grid import wandb_log
-from grid.inputs import Inputs
+from grid import checkpoints, wandb_log
+from grid.checkpoints import Keeper
 from grid.profiles import notice_of
-from grid.settings import Settings
+from grid.progress import Progress
+from grid.spec import GridSpec, Pairs
 from imports import torch
 from masks.engines import ENGINES, FastEngine, NnsightEngine
 from masks.names import MASKS, SCORES
 from masks.scores import outcomes, score
-from masks.training import MaskRun, Schedule, Trained, fixed_theta, train, untrained
+from masks.training import MaskRun, Trained, Training, fixed_theta, untrained
 from results.estimates import seed_intervals
-from results.reading import NamedPairs
+from results.reading import digest_of
 from results.run import Run
-from results.store import Store
 from saes.names import is_own
 from saes.source import find
-
-
-@dataclass
-class Pairs:
-    """The pairs of one target and seed.
-
-    names: as their file has them; parts: the same as rows of prompts; test: the test pairs, for intervals.
-    """
-
-    names: dict[str, list]
-    parts: dict[str, PairBatch]
-    test: NamedPairs
-    digest: str
-    file: Path
-
-
-@dataclass
-class GridSpec:
-    """What is to be trained, and everything that it needs; a process of its own can be sent it."""
-
-    settings: Settings
-    inputs: Inputs
-    store: Store
-    pairs: dict[tuple[str, int], Pairs]  # by target and seed
-    configs: dict[Run, dict]  # of the runs to do, in this sequence
-    provenance: dict
-    wandb_mode: str | None
-
-    @property
-    def schedule(self) -> Schedule:
-        s = self.settings
-        return Schedule(s.epochs, s.batch_size, s.lr, tuple(s.temperature), s.precision)
-
-    def layers(self) -> list[int]:
-        return sorted({run.layer for run in self.configs})
-
-    def of_layer(self, layer: int) -> list[Run]:
-        return [run for run in self.configs if run.layer == layer]
-
-    def is_trained(self, run: Run) -> bool:
-        """At the last block nothing can be learned: the gradient is exactly 0."""
-        method = method_named(run.method)
-        has_own_mask = method.fixed_mask is None and method.control != "features"
-        return has_own_mask and run.layer < self.inputs.subject.n_layers - 1
-
-    def steps(self, runs: Iterable[Run]) -> int:
-        """Of Adam, over all these runs."""
-        sizes = (len(self.pairs[run.target, run.seed].parts["train"]) for run in runs if self.is_trained(run))
-        return sum(self.settings.epochs * self.schedule.steps_per_epoch(size) for size in sizes)
-
-
-class Progress:
-    """A progress bar over training steps."""
-
-    PAUSE = 0.2  # seconds between two looks at the loss: to read it makes a GPU wait
-    looked = 0.0  # when it was last
-
-    def __init__(self, bar):
-        self.bar = bar
-
-    def begin(self, text: str) -> None:
-        describe(self.bar, text)
-
-    def is_time(self) -> bool:
-        if time.perf_counter() - self.looked < self.PAUSE:
-            return False
-        self.looked = time.perf_counter()
-        return True
-
-    def advance(self, runs: int) -> None:
-        self.bar.update(runs)
-
-    def step(self, runs: int, loss, accuracy) -> None:
-        self.advance(runs)
-        if self.is_time():
-            self.bar.set_postfix(loss=f"{float(loss):.2f}", acc=f"{float(accuracy):.2f}", refresh=False)
 
 
 @dataclass(frozen=True)
@@ -129,21 +52,32 @@ class Trainer:
         self.subject = spec.inputs.subject
         self.cache = spec.inputs.activations(spec.layers(), progress)
 
-    def do_layer(self, layer: int, progress: Progress) -> None:
-        """Train, test and save the runs of a layer; so many at a time as --joint says."""
+    def do_layer(self, layer: int, progress: Progress, lease: Lease) -> None:
+        """Train, test and save the runs of a layer that are not done; so many at a time as --joint says.
+
+        Raises Stopped if the process was asked to stop; then the state of the training is saved.  Raises Lost if
+        the lease is another's now.
+        """
         self.prepared: dict[tuple, LayerMethod] = {}  # what depends neither on target nor on seed serves all of them
         self.baselines: dict[tuple, torch.Tensor] = {}
-        runs = self.spec.of_layer(layer)
+        self.lease = lease
+        runs = self.spec.unfinished(layer)
         trained = [run for run in runs if self.spec.is_trained(run)]
         follow = [run for run in runs if method_named(run.method).control == "features"]  # from others' masks
+        steps = self.spec.steps(self.spec.of_layer(layer))
+        progress.begin_layer(lease, steps, steps - self.spec.steps(trained))
         for run in runs:
             if run not in trained and run not in follow:
                 self._test(run, progress)
-        for start in range(0, len(trained), self.settings.joint):
-            group = trained[start : start + self.settings.joint]
+        saved, group = self._saved(layer)
+        rest = [run for run in trained if run not in group]
+        groups = [group] if group else []
+        groups += [rest[start : start + self.settings.joint] for start in range(0, len(rest), self.settings.joint)]
+        for group in groups:
             others = f" and {len(group) - 1} more" if len(group) > 1 else ""
             progress.begin(f"{group[0].target} {shortened(group[0].method, 17)}{others} L{layer}")
-            self._train(group, progress)
+            self._train(group, progress, saved)
+            saved = None
         for run in follow:
             self._test(run, progress)
 
@@ -151,16 +85,54 @@ class Trainer:
         """Test and save a run without training."""
         progress.begin(f"{run.target} {shortened(run.method, 17)} L{run.layer}")
         self._finish(run, self._prepared(run), None)
+        progress.cell()
 
-    def _train(self, group: list[Run], progress: Progress) -> None:
+    def _train(self, group: list[Run], progress: Progress, saved: checkpoints.Saved | None) -> None:
+        """Train runs together, from a state that was saved if there is one; test and save those that are not done."""
         prepared = [self._prepared(run) for run in group]
         jobs = [
             MaskRun(its.engine, its.trained_featurizer, self._training_pairs(run), run.seed)
             for run, its in zip(group, prepared, strict=True)
         ]
-        trained = train(jobs, self.spec.schedule, self.settings.device, progress.step)
-        for run, its, mask in zip(group, prepared, trained, strict=True):
-            self._finish(run, its, mask)
+        training = Training(jobs, self.spec.schedule, self.settings.device)
+        path = self.spec.store.state_path(group[0].layer)
+        keeper = Keeper(path, self._digest(group), [str(run) for run in group], training.state, self.lease)
+        if saved is not None:
+            try:
+                training.take_up(saved.tensors)
+            except ValueError as error:
+                checkpoints.ignore(path, str(error))
+            progress.give(training.steps_taken())
+        with held():
+            training.take_steps(progress.step, keeper)
+        try:
+            if len(group) > 1:  # a kill while they are saved one by one must not change with whom the others train
+                keeper.save()
+            for run, its, mask in zip(group, prepared, training.trained(), strict=True):
+                if not self.spec.is_done(run):
+                    self._finish(run, its, mask)
+                    progress.cell()
+        except KeyboardInterrupt:
+            keeper.save()
+            raise
+        keeper.remove()
+
+    def _saved(self, layer: int) -> tuple[checkpoints.Saved | None, list[Run]]:
+        """A training of this layer that was left unfinished, and its runs; (None, []) if it is none of ours."""
+        path = self.spec.store.state_path(layer)
+        saved = checkpoints.read(path)
+        if saved is None:
+            return None, []
+        named = {str(run): run for run in self.spec.of_layer(layer) if self.spec.is_trained(run)}
+        group = [named[name] for name in saved.runs if name in named]
+        if len(group) < len(saved.runs) or saved.digest != self._digest(group):
+            checkpoints.ignore(path, "it is of other settings, methods, seeds or versions")
+            return None, []
+        return saved, group
+
+    def _digest(self, group: list[Run]) -> str:
+        """Of all that decides the results of runs that train together."""
+        return digest_of({"configs": [self.spec.configs[run] for run in group], **self.spec.provenance})
 
     def _pairs(self, run: Run) -> Pairs:
         return self.spec.pairs[run.target, run.seed]
@@ -217,6 +189,7 @@ class Trainer:
             **self.spec.provenance,
         }
         tensors = {"theta": theta, **(prepared.featurizer.saved() if prepared.featurizer else {})}
+        self.lease.require()
         self.spec.store.write(run, result, tensors | {f"outcome_{name}": hit_N for name, hit_N in hits.items()})
         if self.spec.wandb_mode:
             wandb_log.log(run, result, s.output, self.spec.wandb_mode)
