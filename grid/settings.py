@@ -37,6 +37,7 @@ class InputSettings:
     raw_residual: bool
     unfiltered: bool
     device: str  # auto until devices.py has chosen one
+    gpu: int | None  # its number, where one was named; devices.py fills it in
     output: Path
     force: bool
     dry_run: bool
@@ -116,7 +117,7 @@ class Options:
         files.add_argument("--output", type=Path, metavar="DIR", help="of the results (saved_models/results)")
         files.add_argument("--force", action="store_true", help="redo what is done")
         self.running = p.add_argument_group("running")
-        self.running.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+        self.running.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (auto)")
         self.running.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the weights")
         self.running.add_argument("--spread", action="store_true", help="spread the model over all GPUs (accelerate)")
         self.running.add_argument("--threads", type=int, metavar="N", help="CPU threads (torch's choice; toy: 1)")
@@ -140,6 +141,11 @@ class Options:
             if name in args and args[name] is None:
                 args[name] = place.folder / default if place.is_toy and name in ("cities", "saes") else default
         args["output"] = args["output"] or HOME / "saved_models" / "results"
+        args["gpu"] = None
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,4})?", args["device"]):
+            raise UserError(
+                f"--device {args['device']!r} is no device; known are auto, cpu, cuda, cuda:0, cuda:1, .. and mps"
+            )
         args["methods_named"] = "all" not in args["methods"]
         args["methods"] = self.chosen_methods(args["methods"])
         args["layers"] = None if args["layers"] == ["all"] else _numbers("layer", args["layers"])
