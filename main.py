@@ -22,6 +22,7 @@ def run_grid(settings: Settings) -> None:
     """Do what the command line asks for.  Raises UserError."""
     from grid.devices import settle  # not above: commands read their flags before they import torch
     from grid.experiment import Experiment
+    from grid.forecast import print_forecast
     from grid.inputs import set_up
     from grid.layers import model_info
     from grid.plan import plan, print_plan
@@ -38,6 +39,7 @@ def run_grid(settings: Settings) -> None:
     store = Store(settings.output, settings.model)
     if settings.dry_run:
         print_plan(runs, store, settings, info.n_layers)
+        print_forecast(Experiment(settings, store, runs))
     elif settings.plan:
         set_up(settings)
         print_power(runs, store, settings, info.n_layers)

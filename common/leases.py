@@ -18,7 +18,6 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -64,11 +63,17 @@ class Owner:
 
 @dataclass(frozen=True)
 class Found:
-    """A lease as it lies there: its owner, None where the file is not whole; its bytes; seconds since its renewal."""
+    """A lease as it lies there: its owner, None where the file is not whole; its bytes; when it was renewed."""
 
     owner: Owner | None
     content: bytes
-    age: float
+    renewed: float  # by the clock of the file server
+    folder: Path
+
+    @property
+    def age(self) -> float:
+        """Seconds since its renewal; to ask the file server takes a while."""
+        return _clock(self.folder) - self.renewed
 
     @property
     def is_free(self) -> bool:
@@ -91,7 +96,7 @@ def look(path: Path) -> Found | None:
         owner = Owner(**json.loads(content))
     except (ValueError, TypeError):
         owner = None
-    return Found(owner, content, _clock(path.parent) - renewed)
+    return Found(owner, content, renewed, path.parent)
 
 
 class Lease:
@@ -161,24 +166,6 @@ class Lease:
                     self._renew()
                 except Lost:
                     return
-
-
-def wait_for(path: Path, is_needed: Callable[[], bool], say: Callable[[str], object]) -> Lease | None:
-    """Take a lease, waiting while others hold it; None once what it is for is no longer needed.
-
-    say: is told once who holds it.
-    """
-    told = False
-    while is_needed():
-        lease = Lease.take(path)
-        if lease is not None:
-            return lease
-        found = look(path)
-        if found is not None and found.owner is not None and not told:
-            say(f"{path.name} is held by {found.owner}; waiting")
-            told = True
-        time.sleep(0.5)
-    return None
 
 
 def _text(owner: Owner) -> str:

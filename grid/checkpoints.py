@@ -5,6 +5,7 @@ OUTPUT/MODEL/tasks/layerLL.safetensors holds the group of runs that a layer was 
 when they are finished.
 """
 
+import contextlib
 import json
 import sys
 import time
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.files import write_atomically
-from common.leases import Lease
+from common.leases import Lease, Lost
 from common.stopping import is_asked, stop_here
 from imports import safetensors, safetensors_torch
 
@@ -64,11 +65,12 @@ class Keeper:
     saved_at: float = field(default_factory=time.monotonic)
 
     def __call__(self) -> None:
-        """Raises Stopped, once all is saved, and Lost."""
+        """Raises Stopped, once all is saved, and Lost if the lease is another's now."""
         if self.lease.lost:
             self.lease.require()
         if is_asked():
-            self.save()
+            with contextlib.suppress(Lost):
+                self.save()
             stop_here()
         elif time.monotonic() - self.saved_at > EVERY:
             self.save()

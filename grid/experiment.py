@@ -5,7 +5,7 @@ every SAE file, and what is already in the output folder.
 """
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from common.errors import UserError
 from common.files import write_json
@@ -40,8 +40,21 @@ class Experiment:
 
     def prepare(self) -> GridSpec:
         """Check everything, write pairs and cities, and tell what is to be trained.  Raises UserError."""
+        wandb_mode = wandb_log.mode() if self.settings.wandb else None  # what is wrong with it is told before all else
+        spec = replace(self.check(), wandb_mode=wandb_mode)
+        self.store.prepare()
+        write_json(self.store.root / "cities.json", self.inputs.known)
+        for pairs in self.pairs.values():
+            write_json(pairs.file, pairs.names)
+        print(f"{len(self.runs)} runs: {len(self.done)} done before, {len(spec.configs)} to do", file=sys.stderr)
+        if wandb_mode:  # what was done before without --wandb is logged too
+            for run, result in self.done.items():
+                wandb_log.log(run, result, self.settings.output, wandb_mode)
+        return spec
+
+    def check(self) -> GridSpec:
+        """The same without writing anything."""
         s = self.settings
-        wandb_mode = wandb_log.mode() if s.wandb else None  # what is wrong with it is told before all else
         set_up(s, saes_of(self.runs))
         self.inputs = read_inputs(s, saes_of(self.runs))
         self.subject, self.prompts = self.inputs.subject, self.inputs.prompts
@@ -52,14 +65,6 @@ class Experiment:
         self.inputs.check_saes(saes_of(todo))
         for (target, _), pairs in self.pairs.items():
             self._require_no_orphans(target, pairs, set(todo))
-        self.store.prepare()
-        write_json(self.store.root / "cities.json", self.inputs.known)
-        for pairs in self.pairs.values():
-            write_json(pairs.file, pairs.names)
-        print(f"{len(self.runs)} runs: {len(self.done)} done before, {len(todo)} to do", file=sys.stderr)
-        if wandb_mode:  # what was done before without --wandb is logged too
-            for run, result in self.done.items():
-                wandb_log.log(run, result, s.output, wandb_mode)
         return GridSpec(
             settings=s,
             inputs=self.inputs,
@@ -67,7 +72,6 @@ class Experiment:
             pairs=self.pairs,
             configs={run: self.config(run) for run in todo},
             provenance=provenance(device_name(s.device)),
-            wandb_mode=wandb_mode,
             replaced=self.replaced,
         )
 

@@ -39,7 +39,7 @@ class GridSpec:
     pairs: dict[tuple[str, int], Pairs]  # by target and seed
     configs: dict[Run, dict]  # of the runs to do, in this sequence
     provenance: dict
-    wandb_mode: str | None
+    wandb_mode: str | None = None
     replaced: dict[Run, tuple] = field(default_factory=dict)  # with --force: stamps of results that do not count
 
     @property

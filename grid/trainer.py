@@ -1,9 +1,10 @@
 """Train and test the runs of one layer, several masks in one forward pass, and save each result."""
 
+import contextlib
 import time
 from dataclasses import dataclass, replace
 
-from common.leases import Lease
+from common.leases import Lease, Lost
 from common.stopping import held
 from common.text import shortened
 from data.names import PARTS
@@ -43,6 +44,10 @@ class LayerMethod:
         return self.featurizer if self.featurizer is not None and self.featurizer.is_trained else None
 
 
+class _Enough(Exception):
+    """Enough steps were taken to tell how long they last."""
+
+
 class Trainer:
     """Does the runs of a grid, layer by layer."""
 
@@ -58,8 +63,7 @@ class Trainer:
         Raises Stopped if the process was asked to stop; then the state of the training is saved.  Raises Lost if
         the lease is another's now.
         """
-        self.prepared: dict[tuple, LayerMethod] = {}  # what depends neither on target nor on seed serves all of them
-        self.baselines: dict[tuple, torch.Tensor] = {}
+        self._begin_layer()
         self.lease = lease
         runs = self.spec.unfinished(layer)
         trained = [run for run in runs if self.spec.is_trained(run)]
@@ -69,17 +73,50 @@ class Trainer:
         for run in runs:
             if run not in trained and run not in follow:
                 self._test(run, progress)
-        saved, group = self._saved(layer)
-        rest = [run for run in trained if run not in group]
-        groups = [group] if group else []
-        groups += [rest[start : start + self.settings.joint] for start in range(0, len(rest), self.settings.joint)]
-        for group in groups:
+        saved, begun = self._saved(layer)
+        groups = self._groups([run for run in trained if run not in begun])
+        for group in [begun, *groups] if begun else groups:
             others = f" and {len(group) - 1} more" if len(group) > 1 else ""
             progress.begin(f"{group[0].target} {shortened(group[0].method, 17)}{others} L{layer}")
             self._train(group, progress, saved)
             saved = None
         for run in follow:
             self._test(run, progress)
+
+    def seconds(self, layer: int, n: int) -> float:
+        """How long the training of this layer's runs would take, by n steps of each group that trains together."""
+        self._begin_layer()
+        total = 0.0
+        for group in self._groups([run for run in self.spec.of_layer(layer) if self.spec.is_trained(run)]):
+            training = self._training(group, [self._prepared(run) for run in group])
+            taken: list[tuple[float, int]] = []  # when so many steps had been taken; the first also sets things up
+
+            def look(training=training, taken=taken) -> None:
+                taken.append((time.perf_counter(), training.done))
+                if len(taken) > n:
+                    raise _Enough
+
+            with contextlib.suppress(_Enough):  # to read the loss waits for a GPU
+                training.take_steps(lambda loss, **_: float(loss), look)
+            (began, first), (ended, last) = taken[0], taken[-1]
+            total += (ended - began) / max(1, last - first) * max(training.batches.n_steps)
+        return total
+
+    def _begin_layer(self) -> None:
+        self.prepared: dict[tuple, LayerMethod] = {}  # what depends neither on target nor on seed serves all of them
+        self.baselines: dict[tuple, torch.Tensor] = {}
+
+    def _groups(self, runs: list[Run]) -> list[list[Run]]:
+        """Those that train together."""
+        size = self.settings.joint
+        return [runs[start : start + size] for start in range(0, len(runs), size)]
+
+    def _training(self, group: list[Run], prepared: list[LayerMethod]) -> Training:
+        jobs = [
+            MaskRun(its.engine, its.trained_featurizer, self._training_pairs(run), run.seed)
+            for run, its in zip(group, prepared, strict=True)
+        ]
+        return Training(jobs, self.spec.schedule, self.settings.device)
 
     def _test(self, run: Run, progress: Progress) -> None:
         """Test and save a run without training."""
@@ -90,11 +127,7 @@ class Trainer:
     def _train(self, group: list[Run], progress: Progress, saved: checkpoints.Saved | None) -> None:
         """Train runs together, from a state that was saved if there is one; test and save those that are not done."""
         prepared = [self._prepared(run) for run in group]
-        jobs = [
-            MaskRun(its.engine, its.trained_featurizer, self._training_pairs(run), run.seed)
-            for run, its in zip(group, prepared, strict=True)
-        ]
-        training = Training(jobs, self.spec.schedule, self.settings.device)
+        training = self._training(group, prepared)
         path = self.spec.store.state_path(group[0].layer)
         keeper = Keeper(path, self._digest(group), [str(run) for run in group], training.state, self.lease)
         if saved is not None:
@@ -113,7 +146,8 @@ class Trainer:
                     self._finish(run, its, mask)
                     progress.cell()
         except KeyboardInterrupt:
-            keeper.save()
+            with contextlib.suppress(Lost):
+                keeper.save()
             raise
         keeper.remove()
 

@@ -5,8 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -157,13 +157,21 @@ def test_it_comes_back_if_somebody_removed_it(path):
         assert look(path).owner.token == lease.owner.token
 
 
-def test_lease_that_was_renewed_while_it_was_judged_is_put_back(path):
+def test_lease_that_was_renewed_while_it_was_judged_is_put_back(path, monkeypatch):
+    """Its owner renews it between our last look and the rename."""
     write(path)
-    before = path.read_bytes()
-    leases._set_aside(path, b"what was judged")
-    assert path.read_bytes() == before
+    judged, rename = path.read_bytes(), os.rename
+
+    def renewed_before(source, target):
+        write(path, error="a newer one")
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(leases.os, "rename", renewed_before)
+        leases._set_aside(path, judged)
+    assert look(path).owner.error == "a newer one"
     assert [p.name for p in path.parent.iterdir()] == [path.name]
-    leases._set_aside(path, before)
+    leases._set_aside(path, path.read_bytes())
     assert not path.exists()
 
 
@@ -181,21 +189,12 @@ def test_error_is_told_and_frees_it(path):
 
 def test_folder_that_others_remove_at_the_same_time(path):
     """Whoever lets go last removes the folder, while another one may be about to write there."""
-    failed = []
 
     def take_and_let_go(number: int) -> None:
         for _ in range(40):
-            lease = Lease.take(path.with_name(f"layer{number}.lease"), every=5)
-            if lease is None:
-                failed.append(number)
-            else:
-                with lease:
-                    pass
+            with Lease.take(path.with_name(f"layer{number}.lease"), every=5):
+                pass
 
-    threads = [threading.Thread(target=take_and_let_go, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failed == []
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(take_and_let_go, range(4)))
     assert not path.parent.exists()
