@@ -12,6 +12,7 @@ from grid.settings import Settings
 from masks.training import Schedule
 from results.reading import NamedPairs
 from results.run import Run
+from results.shapes import is_amount
 from results.store import Store
 
 
@@ -71,7 +72,8 @@ class GridSpec:
             finished = self.steps(run for run in done if run.layer == layer)
             found = look(self.store.lease_path(layer))
             told = found.owner.progress if found is not None and found.owner is not None else {}
-            at_work = told.get("steps", 0) if isinstance(told.get("steps", 0), int) else 0
+            told = {name: value for name, value in told.items() if is_amount(value)}  # anyone may have written it
+            at_work = int(told.get("steps", 0))
             steps += min(max(finished, at_work), self.steps(self.of_layer(layer)))
             loss, accuracy = told.get("loss", loss), told.get("accuracy", accuracy)
         return len(done), steps, loss, accuracy

@@ -10,6 +10,7 @@ from common.errors import UserError
 from common.leases import Found, look
 from common.text import duration, filled
 from results.run import Run
+from results.shapes import is_amount
 from results.store import Store
 
 TAIL = 4096  # bytes at the end of a log, in which its last line is looked for
@@ -65,16 +66,16 @@ def _at_work(found: Found) -> str:
     if found.owner is None:
         return ""
     told = found.owner.progress
-    parts = [str(told["at"])] if "at" in told else []
+    parts = [f": {found.owner}"]
+    if "at" in told:
+        parts.append(f"{told['at']}")
     if "steps" in told and "of" in told:
         parts.append(f"step {told['steps']} of {told['of']}")
     if isinstance(told.get("loss"), float):
         parts.append(f"loss {told['loss']:.3f}")
-    if isinstance(told.get("left"), int | float):
+    if is_amount(told.get("left")):
         parts.append(f"about {duration(told['left'])} left")
-    return (
-        f": {found.owner}" + (f"; {', '.join(parts)}" if parts else "") + f"; heard {duration(max(0, found.age))} ago"
-    )
+    return ", ".join([*parts, f"heard {duration(max(0, found.age))} ago"])
 
 
 def task_of(store: Store, layer: int) -> dict | None:

@@ -135,7 +135,8 @@ class Trainer:
                 training.take_up(saved.tensors)
             except ValueError as error:
                 checkpoints.ignore(path, str(error))
-            progress.give(training.steps_taken())
+            done = self.spec.steps(run for run in group if self.spec.is_done(run))  # counted at the layer's begin
+            progress.give(max(0, training.steps_taken() - done))
         with held():
             training.take_steps(progress.step, keeper)
         try:
