@@ -23,7 +23,7 @@ from grid.work import do_layers, say_who
 from imports import torch, tqdm
 from models import load_subject
 
-EVERY = 0.5  # seconds between two looks at the leases
+EVERY = 1.0  # seconds between two looks at the leases, and between their renewals
 PATIENCE = 8.0  # seconds that a process is given to stop once its parent is gone
 
 
