@@ -72,7 +72,7 @@ def disturb(output: Path, rng: random.Random, takes: float) -> int | None:
         status = process.wait(rng.uniform(0.3, 1) * takes)
     except subprocess.TimeoutExpired:
         process.send_signal(number)
-        status = process.wait(60)
+        status = process.wait(120)
     if status == 0:
         return None
     expected = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}[number]

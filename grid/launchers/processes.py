@@ -14,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 
 from common.errors import UserError
-from common.stopping import Stopped, listening
+from common.stopping import Stopped, held, listening
 from grid.devices import use_gpu
 from grid.experiment import Experiment
 from grid.progress import Progress
@@ -35,21 +35,27 @@ def launch(experiment: Experiment) -> bool:
     sent = replace(spec, inputs=replace(spec.inputs, subject=None, cache=None))  # a model is read faster than sent
     n = min(experiment.settings.workers, len(spec.layers()))
     context = multiprocessing.get_context("spawn")  # fork copies torch's lock state but not its threads
-    with Progress(len(spec.configs), spec.steps(spec.configs)) as progress:
-        with ProcessPoolExecutor(n, context) as pool:
-            # Only this process hears ctrl-C; the others inherit that it is ignored.
-            heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
-            try:
-                works = [pool.submit(_work, sent, number, EVERY) for number in range(n)]
-            finally:
-                signal.signal(signal.SIGINT, heard)
-            try:
-                _watch(works, spec, progress)
-            except BaseException:
-                for process in multiprocessing.active_children():
-                    process.terminate()
-                raise
+    with (
+        Progress(len(spec.configs), spec.steps(spec.configs)) as progress,
+        ProcessPoolExecutor(n, context, initializer=_live_with_parent) as pool,
+    ):
+        try:
+            _watch(_start(pool, sent, n), spec, progress)
+        except BaseException:
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
     return True
+
+
+def _start(pool: ProcessPoolExecutor, spec: GridSpec, n: int) -> list[Future]:
+    """Start the processes.  Only this one hears ctrl-C: the others inherit that it is blocked.  Raises Stopped."""
+    with held():
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return [pool.submit(_work, spec, number, EVERY) for number in range(n)]
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _watch(works: list[Future], spec: GridSpec, progress: Progress) -> None:
@@ -74,7 +80,6 @@ def _watch(works: list[Future], spec: GridSpec, progress: Progress) -> None:
 
 def _work(spec: GridSpec, number: int, every: float) -> None:
     """Do layers until there are none.  number: of this process; every: seconds between two renewals of a lease."""
-    threading.Thread(target=_stop_with_parent, daemon=True).start()
     try:
         with listening(signal.SIGTERM):
             s = spec.settings
@@ -89,8 +94,12 @@ def _work(spec: GridSpec, number: int, every: float) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
+def _live_with_parent() -> None:
+    """Stop once the parent is gone, killed even: a process that waits for work would otherwise wait for ever."""
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
+
+
 def _stop_with_parent() -> None:
-    """Once the parent is gone, killed even: nobody waits for the work any more."""
     multiprocessing.parent_process().join()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(PATIENCE)
