@@ -274,6 +274,22 @@ def test_processes_that_are_stopped(undisturbed, tmp_path, what):
         go_on(tmp_path, undisturbed)
 
 
+@PROC
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_processes_that_are_stopped_while_they_start(toy_world, tmp_path, number, code):
+    """No signal is lost, and none of them waits for ever for work that nobody will give it."""
+    process = start(*LONG, "--launcher", "processes", "2", "--output", tmp_path / "out")
+    try:
+        wait_until(lambda: len(children_of(process.pid)) > 1, process)  # the first is multiprocessing's own
+        process.send_signal(number)
+        children = children_of(process.pid)
+        status, _, err = finish(process)
+    finally:
+        process.kill()
+    assert status == code, err
+    assert are_gone(children, 30)
+
+
 def test_error_in_a_process_is_told_and_kept_for_status(toy_world, tmp_path, capsys):
     argv = ["--model", "toy", "--methods", "das", "--layers", "1", "2", "--lr", "1e6", "--output", str(tmp_path)]
     assert main([*argv, "--workers", "2"]) == 2
