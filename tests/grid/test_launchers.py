@@ -277,10 +277,11 @@ def test_processes_that_are_stopped(undisturbed, tmp_path, what):
 @PROC
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_processes_that_are_stopped_while_they_start(toy_world, tmp_path, number, code):
-    """No signal is lost, and none of them waits for ever for work that nobody will give it."""
+    """No signal is lost, and nobody does the work of a parent that is gone."""
     process = start(*LONG, "--launcher", "processes", "2", "--output", tmp_path / "out")
     try:
         wait_until(lambda: len(children_of(process.pid)) > 1, process)  # the first is multiprocessing's own
+        time.sleep(1)  # they were sent their work, and import libraries before they read it
         process.send_signal(number)
         children = children_of(process.pid)
         status, _, err = finish(process)
@@ -288,6 +289,7 @@ def test_processes_that_are_stopped_while_they_start(toy_world, tmp_path, number
         process.kill()
     assert status == code, err
     assert are_gone(children, 30)
+    assert list((tmp_path / "out").rglob("layer*.json")) == []
 
 
 def test_error_in_a_process_is_told_and_kept_for_status(toy_world, tmp_path, capsys):
