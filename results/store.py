@@ -15,14 +15,13 @@ run whose json is there is done.
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import tempfile
 from pathlib import Path
 
 from common.errors import UserError
-from common.files import remove_leftovers, write_atomically
+from common.files import file_digest, remove_leftovers, write_atomically
 from results.reading import Damaged, digest_of, read_result
 from results.run import Run
 
@@ -92,10 +91,14 @@ class Store:
         from imports import safetensors_torch  # here, as to read results and draw them needs no torch
 
         content = {name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}
-        data = safetensors_torch.save(content)
-        write_atomically(self.tensors_path(run), lambda path: path.write_bytes(data))
-        # Of what we wrote, not of what lies there: if another command writes too, a mixture of both will not pass.
-        result = {**result, "tensors_digest": hashlib.sha256(data).hexdigest()[:16]}
+        digests = []  # of what we wrote, not of what lies there: if another command writes too, no mixture will pass
+
+        def save(path: Path) -> None:
+            safetensors_torch.save_file(content, path)
+            digests.append(file_digest(path))
+
+        write_atomically(self.tensors_path(run), save)
+        result = {**result, "tensors_digest": digests[0]}
         text = json.dumps({**result, "digest": digest_of(result)}, indent=1) + "\n"
         write_atomically(self.json_path(run), lambda path: path.write_text(text))
 
