@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import scipy
     import scipy.special as scipy_special
     import scipy.stats as scipy_stats
+    import submitit
     import tokenizers
     import torch
     import torch.nn.functional as functional
@@ -63,12 +64,16 @@ MODULES = {  # name here -> module, where the two differ
 }
 LIBRARIES = {  # library -> what pip calls it
     **{name: name for name in ("matplotlib", "nnsight", "numpy", "requests", "safetensors", "scipy")},
+    "submitit": "submitit",
     **{name: name for name in ("huggingface_hub", "tokenizers", "torch", "tqdm", "transformers", "wandb")},
     "sae_lens": "sae-lens",
     "yaml": "pyyaml",
 }
 # Not in requirements.txt: the versions that were tried.
-OPTIONAL = {"accelerate": "1.15.0", "pandas": "3.1.1", "pyarrow": "26.0.1", "sae_lens": "6.54.12"}
+OPTIONAL = {
+    **{"accelerate": "1.15.0", "pandas": "3.1.1", "pyarrow": "26.0.1"},
+    **{"sae_lens": "6.54.12", "submitit": "1.5.4"},
+}
 
 
 class MissingLibrary(ImportError):

@@ -12,75 +12,137 @@ What is done is skipped; after an interruption the same command goes on.
 
 import sys
 import textwrap
+from pathlib import Path
 
 from common import command
 from featurizers.labels import parse_labels
+from grid.launchers import LAUNCHERS
 from grid.profiles import notice_of
 from grid.settings import Settings, read_settings
 from masks.names import default_mask
 
+# Commands read their flags before they import torch: so imports stand in the functions.
+
 
 def run_grid(settings: Settings) -> None:
-    """Train and test what is not done yet, and print the table.  Raises UserError."""
-    from common.files import write_json
-    from grid.devices import settle  # not above: commands read their flags before they import torch
-    from grid.doctor import print_doctor
+    """Train and test what is not done yet, here or elsewhere, and print the table.  Raises UserError."""
     from grid.experiment import Experiment
-    from grid.inputs import set_up
-    from grid.layers import model_info
-    from grid.plan import plan, print_plan
-    from grid.power import print_power
-    from grid.reproduction import reproduction
-    from grid.selfcheck import print_verified
-    from grid.table import summary, table
-    from results.estimates import Grid
+    from grid.work import clear_away
     from results.labels import keep_labels, with_kept
-    from results.published import as_json, paper_for
-    from results.store import Store
 
     labels = parse_labels(settings.label, settings.methods)
-    settle(settings)
-    store = Store(settings.output, settings.model)
-    if settings.doctor:
-        print_doctor(settings, store)
-        return
-    info = model_info(settings)
-    runs = plan(settings, info)
+    launcher = LAUNCHERS[settings.launcher]
+    store, runs, _ = _grid_of(settings, settles=not launcher.is_elsewhere)
     with_kept(store.root, labels)  # what is wrong with them is told before all else
-    if settings.dry_run:
-        print_plan(runs, store, settings, info.n_layers)
-        return
-    if settings.plan:
-        set_up(settings)
-        print_power(runs, store, settings, info.n_layers)
-        return
     store.require_writable()
-    if settings.verify:
-        print_verified(settings, store)
-        return
-    if settings.explain:
-        from explain.command import explain_results
-
-        explain_results(settings, store, runs, info)
-        return
     experiment = Experiment(settings, store, runs)
-    experiment.execute()
+    is_done = launcher.launch(experiment)
     labels = keep_labels(store.root, labels)
-    print(command.peak_memory(settings.device), file=sys.stderr)
-    grid = Grid(experiment.results(), settings.cluster, labels)
+    if is_done:
+        clear_away({run.layer for run in runs}, store)
+        print(command.peak_memory(settings.device), file=sys.stderr)
+        print_results(experiment.results(), settings, store.root, labels)
+
+
+def print_results(results: list[dict], settings: Settings, root: Path, labels: dict) -> None:
+    """Print the table of results, and keep its numbers beside them, in root.  Raises UserError."""
+    from common.files import write_json
+    from grid.reproduction import reproduction
+    from grid.table import summary, table
+    from results.estimates import Grid
+    from results.published import as_json, paper_for
+
+    grid = Grid(results, settings.cluster, labels)
     mask = default_mask(settings.mode)
     paper = paper_for(grid)
     content = grid.as_json(settings.against, mask) | ({"published": as_json(grid, paper)} if paper else {})
-    write_json(store.root / "estimates.json", content)
+    write_json(root / "estimates.json", content)
     print(table(grid, mask, settings.against))
     print(summary(grid))
     if text := reproduction(grid):
         print(text)
     if notice := notice_of(settings.model):
         print("\n" + textwrap.fill(notice, 79))
-    print(f"\nresults: {store.root}")
+    print(f"\nresults: {root}")
     if settings.wandb:
         print(f"wandb: {settings.output / 'wandb'} (offline runs are sent by: wandb sync FOLDER)")
+
+
+def _grid_of(settings: Settings, settles: bool = True):
+    """The store, the cells of the grid, and what the model's config says; settles: whether it will be run here."""
+    from grid.devices import settle
+    from grid.layers import model_info
+    from grid.plan import plan
+    from results.store import Store
+
+    if settles:
+        settle(settings)
+    info = model_info(settings)
+    return Store(settings.output, settings.model), plan(settings, info), info
+
+
+# ---------------------------------------------------------------- instead of running the grid
+
+
+def show_plan(settings: Settings) -> None:
+    from grid.experiment import Experiment
+    from grid.forecast import print_forecast
+    from grid.plan import print_plan
+
+    store, runs, info = _grid_of(settings)
+    print_plan(runs, store, settings, info.n_layers)
+    print_forecast(Experiment(settings, store, runs))
+
+
+def show_power(settings: Settings) -> None:
+    from grid.inputs import set_up
+    from grid.power import print_power
+
+    store, runs, info = _grid_of(settings)
+    set_up(settings)
+    print_power(runs, store, settings, info.n_layers)
+
+
+def show_status(settings: Settings) -> None:
+    from grid.status import print_status
+
+    store, runs, _ = _grid_of(settings, settles=False)
+    print_status(runs, store)
+
+
+def collect(settings: Settings) -> None:
+    from grid.status import done_of
+    from results.labels import keep_labels
+
+    store, runs, _ = _grid_of(settings, settles=False)
+    done = [store.read(run) for run in done_of(runs, store)]
+    labels = keep_labels(store.root, parse_labels(settings.label, settings.methods))
+    print_results(done, settings, store.root, labels)
+
+
+def verify(settings: Settings) -> None:
+    from grid.selfcheck import print_verified
+
+    store, _, _ = _grid_of(settings)
+    store.require_writable()
+    print_verified(settings, store)
+
+
+def doctor(settings: Settings) -> None:
+    from grid.devices import settle
+    from grid.doctor import print_doctor
+    from results.store import Store
+
+    settle(settings)
+    print_doctor(settings, Store(settings.output, settings.model))
+
+
+def explain(settings: Settings) -> None:
+    from explain.command import explain_results
+
+    store, runs, info = _grid_of(settings)
+    store.require_writable()
+    explain_results(settings, store, runs, info)
 
 
 def use_finished(settings: Settings) -> None:
@@ -113,19 +175,26 @@ def use_finished(settings: Settings) -> None:
     print(f"\nwritten: {written[0]}{more}")
 
 
-def do(settings: Settings) -> None:
-    """What the command line asks for.  Raises UserError."""
-    if settings.compare or settings.export:
-        use_finished(settings)
-    else:
-        run_grid(settings)
+INSTEAD = {  # flag -> what it asks for in place of the grid
+    "dry_run": show_plan,
+    "plan": show_power,
+    "status": show_status,
+    "collect": collect,
+    "verify": verify,
+    "doctor": doctor,
+    "explain": explain,
+    "compare": use_finished,
+    "export": use_finished,
+}
 
 
 def main(argv: list[str] | None = None) -> int:
-    return command.run(
-        lambda: do(read_settings(argv, __doc__)),
-        interrupted="finished runs are kept; run the same command again to go on",
-    )
+    def work() -> None:
+        settings = read_settings(argv, __doc__)
+        act = next((act for flag, act in INSTEAD.items() if getattr(settings, flag)), run_grid)
+        act(settings)
+
+    return command.run(work, interrupted="finished runs are kept; run the same command again to go on")
 
 
 if __name__ == "__main__":

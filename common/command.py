@@ -1,23 +1,29 @@
-"""How a command ends: exit code 0, 2 for what the user can put right, 130 for an interruption; and what it took."""
+"""How a command ends: exit code 0, 2 for what the user can put right, 128 + its number for a signal; and what it took.
+
+Ctrl-C is signal 2, so 130; SIGTERM 143.
+"""
 
 import errno
 import os
 import resource
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from common.errors import UserError
+from common.stopping import Stopped, listening
 from imports import MissingLibrary
 
 
 def run(work: Callable[[], object], interrupted: str) -> int:
     """Do the work and return the exit code; errors of the user are one line, bugs keep their traceback.
 
-    interrupted: what to tell after ctrl-C.
+    interrupted: what to tell after ctrl-C or SIGTERM.
     """
     try:
-        work()
+        with listening(signal.SIGINT, signal.SIGTERM):
+            work()
         sys.stdout.flush()
     except (UserError, MissingLibrary) as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
@@ -37,9 +43,10 @@ def run(work: Callable[[], object], interrupted: str) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         print("error: cannot write to stdout: no space left on its device; results on disk are whole", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(f"\ninterrupted: {interrupted}", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        stopped = error if isinstance(error, Stopped) else Stopped()
+        print(f"\n{stopped}: {interrupted}", file=sys.stderr)
+        return 128 + stopped.number
     return 0
 
 

@@ -7,11 +7,15 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import imports  # and no name from it: --help, which loads this file, needs neither yaml nor safetensors
 from common.errors import UserError
+from common.processes import machine, started
+
+FORGOTTEN = 86400.0  # seconds after which another machine's temporary file is taken for forgotten
 
 
 def read_config(path: Path) -> dict:
@@ -48,7 +52,7 @@ def writing(what: str, remedy: str = " and run the same command again (what is f
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it.  Raises UserError if that fails."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     try:
         with writing(f"write {path}"):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,6 +62,11 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def temporary_beside(path: Path) -> Path:
+    """A temporary name for a file of this process: .NAME.MACHINE.PID.tmp; `remove_leftovers` knows it."""
+    return path.with_name(f".{path.name}.{machine()}.{os.getpid()}.tmp")
 
 
 def write_json(path: Path, content) -> None:
@@ -97,21 +106,20 @@ def build_once(folder: Path, is_built: Callable[[], bool], build: Callable[[Path
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of `write_atomically` below a folder whose process is gone."""
+    """Remove the temporary files below a folder that nobody writes any more.
+
+    Of this machine: those whose process is gone.  Another machine's process cannot be looked up, and it may be
+    writing: its files go once nobody has touched them for a day.
+    """
     for path in folder.rglob(".*.tmp"):
-        pid = path.name.split(".")[-2]
-        if not (pid.isdecimal() and is_running(int(pid))):
-            path.unlink(missing_ok=True)
-
-
-def is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # another user's
-        return True
-    return True
+        *_, where, pid, _ = path.name.split(".")
+        with contextlib.suppress(OSError):  # its writer has renamed it just now, or it is another user's
+            if where == machine() and pid.isdecimal():
+                is_forgotten = started(int(pid)) is None
+            else:
+                is_forgotten = time.time() - path.stat().st_mtime > FORGOTTEN
+            if is_forgotten:
+                path.unlink()
 
 
 def _umask() -> int:

@@ -29,3 +29,14 @@ def meant(word: str, known) -> str:
     """' (did you mean ..?)', or '' if no known word is near."""
     near = difflib.get_close_matches(word, known, 1, cutoff=0.7)
     return f" (did you mean {near[0]}?)" if near else ""
+
+
+def duration(seconds: float) -> str:
+    """'40 s', '12 min', '3 h 05 min', '2 d 04 h'."""
+    seconds = round(seconds)
+    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
+    if days:
+        return f"{days} d {hours % 24:02d} h"
+    if hours:
+        return f"{hours} h {minutes % 60:02d} min"
+    return f"{minutes} min" if minutes else f"{seconds} s"

@@ -43,7 +43,7 @@ def explain_results(settings: Settings, store: Store, runs: list[Run], info: Mod
             "same command without --explain, or name another --output"
         )
     experiment = Experiment(settings, store, done)
-    experiment.prepare()
+    experiment.read()
     results = {run: experiment.read_done(run, "give the flags that it was made with") for run in done}
     explainer = Explainer(experiment, results, info)
     found = [explanation for layer in sorted({run.layer for run in done}) for explanation in explainer.layer(layer)]

@@ -97,6 +97,15 @@ class NormBound:
         """The bound while it is fixed."""
         return self.fixed.reach if self.fixed else None
 
+    @property
+    def kept(self) -> float:
+        """The bound that was fixed last, which `fix` reuses while it fits; 0 before the first."""
+        return self._before.reach if self._before else 0.0
+
+    def keep(self, reach: float) -> None:
+        """Let this be the bound that was fixed last, as in a training that is taken up."""
+        self._before = series(reach, *self.kind) if reach else None
+
     def of(self, matrix: Plain) -> Series:
         """The series for an A, or -A.  Raises UserError if its norm is estimated and shows that training diverged."""
         norm = norm_estimate(matrix)

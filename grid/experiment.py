@@ -1,15 +1,14 @@
-"""Carry out a grid: check everything, then train and test what is not done yet.
+"""A grid on one model: check everything before it is done, and read its results.
 
 Nothing is written before all that can be checked has been: the cities, the model,
 every SAE file, and what is already in the output folder.
 """
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from common.errors import UserError
 from common.files import write_json
-from common.progress import bar
 from data.names import PARTS
 from data.pairs import batch_of, make_pairs, named
 from featurizers.methods import method_named
@@ -19,14 +18,14 @@ from grid.inputs import read_inputs, set_up
 from grid.layers import saes_of
 from grid.selfcheck import keep, verified
 from grid.settings import Settings
-from grid.trainer import GridSpec, Pairs, Progress, Trainer, is_original, schedule_of
-from grid.workers import train_in_processes
+from grid.spec import GridSpec, Pairs, is_original, schedule_of
 from results.provenance import difference, provenance
 from results.reading import NamedPairs, digest_of
 from results.run import Run
 from results.store import Store
 
 TRAINING = ("epochs", "batch_size", "batching", "lr", "temperature", "precision")
+ANOTHER = "redo it with --force, or keep both with another --output"
 RESULT_FORMAT = 3  # of the result files; a result of another format is another configuration
 
 
@@ -38,9 +37,47 @@ class Experiment:
     store: Store
     runs: list[Run]
     pairs: dict[tuple[str, int], Pairs] = field(default_factory=dict)  # by target and seed
+    replaced: dict[Run, tuple] | None = None  # with --force: stamps of results that do not count; None: those there now
     done: dict[Run, dict] = field(default_factory=dict)  # results that were there before
 
-    def prepare(self) -> None:
+    def prepare(self) -> GridSpec:
+        """Check everything, write pairs and cities, and tell what is to be trained.  Raises UserError."""
+        wandb_mode = wandb_log.mode() if self.settings.wandb else None  # what is wrong with it is told before all else
+        spec = replace(self.check(), wandb_mode=wandb_mode)
+        device = device_name(self.settings.device)
+        if spec.configs:
+            spec.verified = verified(self.settings, self.inputs, self.store, device)
+        self.store.prepare()
+        write_json(self.store.root / "cities.json", self.inputs.known)
+        for pairs in self.pairs.values():
+            write_json(pairs.file, pairs.names)
+        if spec.verified:
+            keep(spec.verified, self.settings, self.inputs, self.store, device)
+        print(f"{len(self.runs)} runs: {len(self.done)} done before, {len(spec.configs)} to do", file=sys.stderr)
+        if wandb_mode:  # what was done before without --wandb is logged too
+            for run, result in self.done.items():
+                wandb_log.log(run, result, self.settings.output, wandb_mode)
+        return spec
+
+    def check(self) -> GridSpec:
+        """The same without writing anything, and without the self-check."""
+        self.read()
+        todo = self._todo()
+        self.inputs.check_saes(saes_of(todo))
+        self.inputs.check_saes(saes_of(run for run in todo if is_original(run)), raw_residual=True)
+        for (target, _), pairs in self.pairs.items():
+            self._require_no_orphans(target, pairs, set(todo))
+        return GridSpec(
+            settings=self.settings,
+            inputs=self.inputs,
+            store=self.store,
+            pairs=self.pairs,
+            configs={run: self.config(run) for run in todo},
+            provenance=provenance(device_name(self.settings.device)),
+            replaced=self.replaced,
+        )
+
+    def read(self) -> None:
         """Read the inputs and draw the pairs; nothing is written.  Raises UserError."""
         s = self.settings
         set_up(s, saes_of(self.runs))
@@ -50,32 +87,15 @@ class Experiment:
             for seed in s.seeds:
                 self.pairs[target, seed] = self._make_pairs(target, seed)
 
-    def execute(self) -> None:
-        s = self.settings
-        self.wandb_mode = wandb_log.mode() if s.wandb else None  # what is wrong with it is told before all else
-        self.prepare()
-        todo = self._todo()
-        self.inputs.check_saes(saes_of(todo))
-        self.inputs.check_saes(saes_of(run for run in todo if is_original(run)), raw_residual=True)
-        for (target, _), pairs in self.pairs.items():
-            self._require_no_orphans(target, pairs, set(todo))
-        self.verified = verified(s, self.inputs, self.store, device_name(s.device)) if todo else None
-        self.store.prepare()
-        write_json(self.store.root / "cities.json", self.inputs.known)
-        for pairs in self.pairs.values():
-            write_json(pairs.file, pairs.names)
-        if self.verified:
-            keep(self.verified, s, self.inputs, self.store, device_name(s.device))
-        print(f"{len(self.runs)} runs: {len(self.done)} done before, {len(todo)} to do", file=sys.stderr)
-        if self.wandb_mode:  # what was done before without --wandb is logged too
-            for run, result in self.done.items():
-                wandb_log.log(run, result, s.output, self.wandb_mode)
-        if todo:
-            self._train_all(todo)
-
     def results(self) -> list[dict]:
-        """The results of all runs, once they are done.  Raises UserError."""
-        return [self.done.get(run) or self.store.read(run) for run in self.runs]
+        """The results of all runs, once they are done.
+
+        Raises UserError, also if another command did one meanwhile with another configuration.
+        """
+        for run in self.runs:
+            if run not in self.done:
+                self.done[run] = self.read_done(run, ANOTHER)
+        return [self.done[run] for run in self.runs]
 
     # ------------------------------------------------------------ pairs
 
@@ -136,38 +156,12 @@ class Experiment:
 
     def _todo(self) -> list[Run]:
         """The runs that are not done.  Raises UserError if one was done with another configuration."""
+        if self.replaced is None:
+            self.replaced = {run: self.store.stamp(run) for run in self.runs} if self.settings.force else {}
         todo = []
         for run in self.runs:
-            if self.settings.force or not self.store.is_done(run):
+            if self.store.stamp(run) in (None, self.replaced.get(run)):
                 todo.append(run)
-                continue
-            self.done[run] = self.read_done(run, "redo it with --force, or keep both with another --output")
+            else:
+                self.done[run] = self.read_done(run, ANOTHER)
         return todo
-
-    # ------------------------------------------------------------ training
-
-    def _train_all(self, todo: list[Run]) -> None:
-        s = self.settings
-        spec = GridSpec(
-            settings=s,
-            inputs=self.inputs,
-            store=self.store,
-            pairs=self.pairs,
-            configs={run: self.config(run) for run in todo},
-            provenance=provenance(device_name(s.device)),
-            wandb_mode=self.wandb_mode,
-            verified=self.verified,
-        )
-        with bar(
-            total=spec.steps(todo),
-            bar_format="{desc} {percentage:3.0f}% [{elapsed}<{remaining}{postfix}]",  # fits 80 columns
-            smoothing=0.02,
-            leave=True,
-        ) as steps:
-            progress = Progress(steps)
-            if s.workers > 1:
-                train_in_processes(spec, s.workers, progress)
-                return
-            trainer = Trainer(spec)
-            for layer in spec.layers():
-                trainer.do_layer(layer, progress)

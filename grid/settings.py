@@ -1,6 +1,8 @@
 """The command lines: every setting, its defaults per model, and its checks; imports nothing heavy."""
 
 import argparse
+import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from common.text import meant
 from data.names import ATTRIBUTES, MODES, PROMPT_STYLES, SPLITS, UNITS, default_split
 from featurizers.methods import METHODS, controls_of, is_method, method_named, ordered, originals_of
 from grid.finished import Side, add_flags, read_sides
+from grid.launchers import LAUNCHERS
 from grid.profiles import DEFAULT_MODEL, PROFILES, Place, place_of
 from masks.names import BATCHING_NAMES, ENGINE_NAMES, PRECISIONS, default_batching
 from saes.names import is_own, normalised
@@ -35,6 +38,7 @@ class InputSettings:
     raw_residual: bool
     unfiltered: bool
     device: str  # auto until devices.py has chosen one
+    gpu: int | None  # its number, where one was named; devices.py fills it in
     output: Path
     force: bool
     dry_run: bool
@@ -62,7 +66,12 @@ class Settings(InputSettings):
     engine: str
     precision: str
     joint: int | None  # None until the device is chosen
+    launcher: str  # a key of grid.launchers.LAUNCHERS
     workers: int
+    gpus: int | None  # of this machine, for so many workers; None: all
+    slurm: dict[str, str]  # options of sbatch
+    status: bool
+    collect: bool
     plan: bool
     verify: bool
     doctor: bool
@@ -74,6 +83,7 @@ class Settings(InputSettings):
     export: str | None  # the format that finished results are written in, one of export.formats.FORMATS
     to: Path | None  # where to; None: in OUTPUT/MODEL/export
     label: list[str]  # METHOD=TEXT, what users' own SAEs are called
+    argv: list[str]  # the command line itself
 
 
 class Parser(argparse.ArgumentParser):
@@ -113,7 +123,7 @@ class Options:
         files.add_argument("--output", type=Path, metavar="DIR", help="of the results (saved_models/results)")
         files.add_argument("--force", action="store_true", help="redo what is done")
         self.running = p.add_argument_group("running")
-        self.running.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+        self.running.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (auto)")
         self.running.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the weights")
         self.running.add_argument("--spread", action="store_true", help="spread the model over all GPUs (accelerate)")
         self.running.add_argument("--threads", type=int, metavar="N", help="CPU threads (torch's choice; toy: 1)")
@@ -137,10 +147,15 @@ class Options:
             if name in args and args[name] is None:
                 args[name] = place.folder / default if place.is_toy and name in ("cities", "saes") else default
         args["output"] = args["output"] or HOME / "saved_models" / "results"
+        args["gpu"] = None
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,4})?", args["device"]):
+            raise UserError(
+                f"--device {args['device']!r} is no device; known are auto, cpu, cuda, cuda:0, cuda:1, .. and mps"
+            )
         args["methods_named"] = "all" not in args["methods"]
         args["methods"] = self.chosen_methods(args["methods"])
         args["layers"] = None if args["layers"] == ["all"] else _numbers("layer", args["layers"])
-        for name in ("epochs", "batch_size", "threads", "max_pairs", "joint", "workers", "top"):
+        for name in ("epochs", "batch_size", "threads", "max_pairs", "joint", "workers", "gpus", "top"):
             if args.get(name) is not None and args[name] < 1:
                 raise UserError(f"--{name.replace('_', '-')} is {args[name]}; it must be at least 1")
         return args
@@ -185,8 +200,14 @@ def parser(description: str) -> Options:
     flag("--engine", choices=ENGINE_NAMES, default="fast", help="nnsight: the slow, plain way (fast)")
     flag("--precision", choices=PRECISIONS, default="fp32", help="of the model's products while training (fp32)")
     flag("--joint", type=int, metavar="N", help="runs of a layer that train in one pass (12; GPT-2 on a CPU: 4)")
-    flag("--workers", type=int, default=1, metavar="N", help="processes that share the layers (1)")
+    where = ", ".join(f"{name}: {launcher.about}" for name, launcher in LAUNCHERS.items())
+    flag("--launcher", nargs="+", default=["here"], metavar="NAME", help=f"{where} (here)")
+    flag("--workers", type=int, metavar="N", help="the same as --launcher processes N")
+    flag("--gpus", type=int, metavar="N", help="GPUs that the processes share out (all that are there)")
+    flag("--slurm", nargs="+", default=[], metavar="OPTION=VALUE", help="for sbatch: partition=gpu time=60 gpus=1 ...")
     instead = options.running.add_mutually_exclusive_group().add_argument
+    instead("--status", action="store_true", help="print how far this grid is, by whom, and stop")
+    instead("--collect", action="store_true", help="print the table of what is there, and stop")
     instead("--plan", action="store_true", help="print how large a difference this grid could show, and stop")
     instead("--verify", action="store_true", help="check that this machine computes what plain passes do, and stop")
     instead("--doctor", action="store_true", help="print what a bug report needs, and stop")
@@ -207,6 +228,9 @@ def read_settings(argv: list[str] | None = None, description: str = "") -> Setti
     args["seeds_named"] = args["seeds"] is not None
     args["seeds"] = _numbers("seed", args["seeds"] or ["0"])
     args["against"] = _one_method(options, args["against"], "--against")
+    args["launcher"], args["workers"] = _launcher(args["launcher"], args["workers"])
+    args["slurm"] = _slurm_options(args["slurm"], args["launcher"])
+    args["argv"] = sys.argv[1:] if argv is None else list(argv)
     args["compare"] = read_sides(args["compare"], lambda name: _one_method(options, name, "--compare"))
     if args["to"] and not args["export"]:
         raise UserError("--to says where --export writes; name a format with --export")
@@ -229,6 +253,33 @@ def read_settings(argv: list[str] | None = None, description: str = "") -> Setti
     if args["precision"] != "fp32":
         _require_precision(args["precision"], args["mode"], args["engine"])
     return Settings(**args)
+
+
+def _launcher(words: list[str], workers: int | None) -> tuple[str, int]:
+    """--launcher NAME [N] and --workers N -> (name, number of processes).  Raises UserError if they disagree."""
+    name, *number = words
+    if name not in LAUNCHERS:
+        known = ", ".join(LAUNCHERS)
+        raise UserError(f"unknown launcher {name!r}{meant(name, list(LAUNCHERS))}; known are {known}")
+    if number and (name != "processes" or len(number) > 1 or not number[0].isdecimal() or int(number[0]) < 1):
+        raise UserError(f"--launcher {' '.join(words)} makes no sense; only processes has a number, as in processes 4")
+    if number and workers not in (None, int(number[0])):
+        raise UserError(f"--launcher processes {number[0]} and --workers {workers} disagree; leave one out")
+    if workers is not None and workers > 1 and name == "here":
+        name = "processes"
+    if workers is not None and name == "slurm":
+        raise UserError("--workers is of this machine; for Slurm say how many tasks run at once: --slurm array=8")
+    return name, int(number[0]) if number else workers or (2 if name == "processes" else 1)
+
+
+def _slurm_options(pairs: list[str], launcher: str) -> dict[str, str]:
+    """['time=60', ..] -> {'time': '60', ..}.  Raises UserError."""
+    for pair in pairs:
+        if not re.fullmatch(r"[a-z][a-z_-]*=.+", pair):
+            raise UserError(f"--slurm {pair!r} is no option of sbatch; write them as partition=gpu time=60 mem=16G")
+    if pairs and launcher != "slurm":
+        raise UserError(f"--slurm plays no part with --launcher {launcher}; say --launcher slurm, or leave it out")
+    return {name.replace("_", "-"): value for name, _, value in (pair.partition("=") for pair in pairs)}
 
 
 def _one_method(options: Options, name: str, flag: str) -> str:

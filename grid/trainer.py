@@ -1,125 +1,36 @@
 """Train and test the runs of one layer, several masks in one forward pass, and save each result."""
 
+import contextlib
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+from common.leases import Lease, Lost
 from common.memory import AtOnce
-from common.progress import describe
+from common.stopping import held
 from common.text import shortened
 from data.names import PARTS
 from data.pairs import PairBatch
 from featurizers.base import Featurizer
 from featurizers.controls import random_features, shuffled_labels
-from featurizers.methods import BASELINES, ORIGINAL, Ingredients, method_named
-from grid import wandb_log
+from featurizers.methods import BASELINES, Ingredients, method_named
+from grid import checkpoints, wandb_log
+from grid.checkpoints import Keeper
 from grid.inputs import Inputs
 from grid.profiles import notice_of
+from grid.progress import Progress
 from grid.settings import Settings
+from grid.spec import GridSpec, Pairs, is_original
 from imports import torch
 from masks.engines import ENGINES, FastEngine, NnsightEngine
 from masks.names import MASKS, SCORES
 from masks.scores import outcomes, score
-from masks.training import MaskRun, Schedule, Trained, fixed_theta, train, untrained
+from masks.training import MaskRun, Trained, Training, fixed_theta, untrained
 from results.outcomes import seed_intervals
-from results.reading import NamedPairs
+from results.reading import digest_of
 from results.run import Run
-from results.store import Store
 from saes.autoencoder import SparseAutoencoder
 from saes.names import is_own
 from saes.source import find
-from verify.check import Verified, Ways
-
-
-@dataclass
-class Pairs:
-    """The pairs of one target and seed.
-
-    names: as their file has them; parts: the same as rows of prompts; test: the test pairs, for intervals.
-    """
-
-    names: dict[str, list]
-    parts: dict[str, PairBatch]
-    test: NamedPairs
-    digest: str
-    file: Path
-
-
-def is_original(run: Run) -> bool:
-    """Whether a run is of an SAE as the paper's code ran it."""
-    return method_named(run.method).control == ORIGINAL
-
-
-def schedule_of(settings: Settings) -> Schedule:
-    s = settings
-    return Schedule(s.epochs, s.batch_size, s.lr, tuple(s.temperature), s.precision, batching=s.batching)
-
-
-@dataclass
-class GridSpec:
-    """What is to be trained, and everything that it needs; a process of its own can be sent it."""
-
-    settings: Settings
-    inputs: Inputs
-    store: Store
-    pairs: dict[tuple[str, int], Pairs]  # by target and seed
-    configs: dict[Run, dict]  # of the runs to do, in this sequence
-    provenance: dict
-    wandb_mode: str | None
-    verified: Verified | None = None  # None where nothing is trained
-
-    @property
-    def ways(self) -> Ways:
-        return self.verified.ways if self.verified else Ways()
-
-    @property
-    def schedule(self) -> Schedule:
-        return replace(schedule_of(self.settings), graphed=self.ways.graphed)
-
-    def layers(self) -> list[int]:
-        return sorted({run.layer for run in self.configs})
-
-    def of_layer(self, layer: int) -> list[Run]:
-        return [run for run in self.configs if run.layer == layer]
-
-    def is_trained(self, run: Run) -> bool:
-        """At the last block nothing can be learned: the gradient is exactly 0."""
-        method = method_named(run.method)
-        has_own_mask = method.fixed_mask is None and method.control != "features"
-        return has_own_mask and run.layer < self.inputs.subject.n_layers - 1
-
-    def steps(self, runs: Iterable[Run]) -> int:
-        """Of Adam, over all these runs."""
-        trained = (self.pairs[run.target, run.seed].parts["train"] for run in runs if self.is_trained(run))
-        return sum(self.settings.epochs * len(self.schedule.sizes(pairs)) for pairs in trained)
-
-
-class Progress:
-    """A progress bar over training steps."""
-
-    PAUSE = 0.2  # seconds between two looks at the loss: to read it makes a GPU wait
-    looked = 0.0  # when it was last
-
-    def __init__(self, bar):
-        self.bar = bar
-
-    def begin(self, text: str) -> None:
-        describe(self.bar, text)
-
-    def is_time(self) -> bool:
-        if time.perf_counter() - self.looked < self.PAUSE:
-            return False
-        self.looked = time.perf_counter()
-        return True
-
-    def advance(self, runs: int) -> None:
-        self.bar.update(runs)
-
-    def step(self, runs: int, loss, accuracy) -> None:
-        self.advance(runs)
-        if self.is_time():
-            self.bar.set_postfix(loss=f"{float(loss):.2f}", acc=f"{float(accuracy):.2f}", refresh=False)
 
 
 @dataclass(frozen=True)
@@ -152,6 +63,10 @@ def build_featurizer(
     return method.build(needs), sae
 
 
+class _Enough(Exception):
+    """Enough steps were taken to tell how long they last."""
+
+
 class Trainer:
     """Does the runs of a grid, layer by layer."""
 
@@ -163,38 +78,119 @@ class Trainer:
         self.subject = spec.inputs.subject
         self.cache = spec.inputs.activations(spec.layers(), progress)
 
-    def do_layer(self, layer: int, progress: Progress) -> None:
-        """Train, test and save the runs of a layer; so many at a time as --joint says."""
-        self.prepared: dict[tuple, LayerMethod] = {}  # what depends neither on target nor on seed serves all of them
-        self.baselines: dict[tuple, torch.Tensor] = {}
-        runs = self.spec.of_layer(layer)
+    def do_layer(self, layer: int, progress: Progress, lease: Lease) -> None:
+        """Train, test and save the runs of a layer that are not done; so many at a time as --joint says.
+
+        Raises Stopped if the process was asked to stop; then the state of the training is saved.  Raises Lost if
+        the lease is another's now.
+        """
+        self._begin_layer()
+        self.lease = lease
+        runs = self.spec.unfinished(layer)
         trained = [run for run in runs if self.spec.is_trained(run)]
         follow = [run for run in runs if method_named(run.method).control == "features"]  # from others' masks
+        steps = self.spec.steps(self.spec.of_layer(layer))
+        progress.begin_layer(lease, steps, steps - self.spec.steps(trained))
         for run in runs:
             if run not in trained and run not in follow:
                 self._test(run, progress)
-        while trained:
-            self.joint(lambda n: self._train(trained[:n], progress))
-            del trained[: self.joint.n]
+        saved, begun = self._saved(layer)
+        if begun:
+            self._train(begun, progress, saved)
+        left = [run for run in trained if run not in begun]
+        while left:
+            self.joint(lambda n: self._train(left[:n], progress))
+            del left[: self.joint.n]
         for run in follow:
             self._test(run, progress)
+
+    def seconds(self, layer: int, n: int) -> float:
+        """How long the training of this layer's runs would take, by n steps of each group that trains together."""
+        self._begin_layer()
+        total = 0.0
+        for group in self._groups([run for run in self.spec.of_layer(layer) if self.spec.is_trained(run)]):
+            training = self._training(group, [self._prepared(run) for run in group])
+            taken: list[tuple[float, int]] = []  # when so many steps had been taken; the first also sets things up
+
+            def look(training=training, taken=taken) -> None:
+                taken.append((time.perf_counter(), training.done))
+                if len(taken) > n:
+                    raise _Enough
+
+            with contextlib.suppress(_Enough):  # to read the loss waits for a GPU
+                training.take_steps(lambda loss, **_: float(loss), look)
+            (began, first), (ended, last) = taken[0], taken[-1]
+            total += (ended - began) / max(1, last - first) * max(training.batches.n_steps)
+        return total
+
+    def _begin_layer(self) -> None:
+        self.prepared: dict[tuple, LayerMethod] = {}  # what depends neither on target nor on seed serves all of them
+        self.baselines: dict[tuple, torch.Tensor] = {}
+
+    def _groups(self, runs: list[Run]) -> list[list[Run]]:
+        """Those that train together."""
+        size = self.joint.n
+        return [runs[start : start + size] for start in range(0, len(runs), size)]
+
+    def _training(self, group: list[Run], prepared: list[LayerMethod]) -> Training:
+        jobs = [
+            MaskRun(its.engine, its.trained_featurizer, self._training_pairs(run), run.seed)
+            for run, its in zip(group, prepared, strict=True)
+        ]
+        return Training(jobs, self.spec.schedule, self.settings.device)
 
     def _test(self, run: Run, progress: Progress) -> None:
         """Test and save a run without training."""
         progress.begin(f"{run.target} {shortened(run.method, 17)} L{run.layer}")
         self._finish(run, self._prepared(run), None)
+        progress.cell()
 
-    def _train(self, group: list[Run], progress: Progress) -> None:
+    def _train(self, group: list[Run], progress: Progress, saved: checkpoints.Saved | None = None) -> None:
+        """Train runs together, from a state that was saved if there is one; test and save those that are not done."""
         others = f" and {len(group) - 1} more" if len(group) > 1 else ""
         progress.begin(f"{group[0].target} {shortened(group[0].method, 17)}{others} L{group[0].layer}")
         prepared = [self._prepared(run) for run in group]
-        jobs = [
-            MaskRun(its.engine, its.trained_featurizer, self._training_pairs(run), run.seed)
-            for run, its in zip(group, prepared, strict=True)
-        ]
-        trained = train(jobs, self.spec.schedule, self.settings.device, progress.step)
-        for run, its, mask in zip(group, prepared, trained, strict=True):
-            self._finish(run, its, mask)
+        training = self._training(group, prepared)
+        path = self.spec.store.state_path(group[0].layer)
+        keeper = Keeper(path, self._digest(group), [str(run) for run in group], training.state, self.lease)
+        if saved is not None:
+            try:
+                training.take_up(saved.tensors)
+            except ValueError as error:
+                checkpoints.ignore(path, str(error))
+            done = self.spec.steps(run for run in group if self.spec.is_done(run))  # counted at the layer's begin
+            progress.give(max(0, training.steps_taken() - done))
+        with held():
+            training.take_steps(progress.step, keeper)
+        try:
+            if len(group) > 1:  # a kill while they are saved one by one must not change with whom the others train
+                keeper.save()
+            for run, its, mask in zip(group, prepared, training.trained(), strict=True):
+                if not self.spec.is_done(run):
+                    self._finish(run, its, mask)
+                    progress.cell()
+        except KeyboardInterrupt:
+            with contextlib.suppress(Lost):
+                keeper.save()
+            raise
+        keeper.remove()
+
+    def _saved(self, layer: int) -> tuple[checkpoints.Saved | None, list[Run]]:
+        """A training of this layer that was left unfinished, and its runs; (None, []) if it is none of ours."""
+        path = self.spec.store.state_path(layer)
+        saved = checkpoints.read(path)
+        if saved is None:
+            return None, []
+        named = {str(run): run for run in self.spec.of_layer(layer) if self.spec.is_trained(run)}
+        group = [named[name] for name in saved.runs if name in named]
+        if len(group) < len(saved.runs) or saved.digest != self._digest(group):
+            checkpoints.ignore(path, "it is of other settings, methods, seeds or versions")
+            return None, []
+        return saved, group
+
+    def _digest(self, group: list[Run]) -> str:
+        """Of all that decides the results of runs that train together."""
+        return digest_of({"configs": [self.spec.configs[run] for run in group], **self.spec.provenance})
 
     def _pairs(self, run: Run) -> Pairs:
         return self.spec.pairs[run.target, run.seed]
@@ -252,6 +248,7 @@ class Trainer:
             **self.spec.provenance,
         }
         tensors = {"theta": theta, **(prepared.featurizer.saved() if prepared.featurizer else {})}
+        self.lease.require()
         self.spec.store.write(run, result, tensors | {f"outcome_{name}": hit_N for name, hit_N in hits.items()})
         if self.spec.wandb_mode:
             wandb_log.log(run, result, s.output, self.spec.wandb_mode)

@@ -10,6 +10,19 @@ from results.reading import digest_of
 from results.run import Run
 
 MODES = ("online", "offline", "disabled")
+# Of a result's configuration, what all cells of a grid share; training's settings are null where nothing is trained.
+OF_A_GRID = (
+    "model",
+    "model_digest",
+    "mode",
+    "split",
+    "prompt",
+    "unfiltered",
+    "max_pairs",
+    "engine",
+    "dtype",
+    "n_cities",
+)
 
 
 def mode() -> str:
@@ -34,12 +47,13 @@ def mode() -> str:
 def log(run: Run, result: dict, output: Path, mode: str) -> None:
     """One run of the grid as one run there, in this `mode`, its files under OUTPUT/wandb.
 
-    A run's id follows from its configuration: logged twice, it is one run there.
+    A run's id follows from its configuration: logged twice, it is one run there.  All runs of a grid are one group,
+    from whichever task of whichever machine they come: those of one model, and of the same settings.
     """
     from imports import wandb
 
     settings = wandb.Settings(silent=True)
-    about = {"project": "sae-disentangle", "name": str(run), "group": result["model"], "config": result["config"]}
+    about = {"project": "sae-disentangle", "name": str(run), "group": group_of(result), "config": result["config"]}
     about |= {"id": digest_of(result["config"]), "resume": "allow"}
     with wandb.init(**about, dir=output, mode=mode, settings=settings) as logged:
         for row in result["history"]:
@@ -51,3 +65,9 @@ def log(run: Run, result: dict, output: Path, mode: str) -> None:
             if scores:
                 logged.summary.update({f"baseline/{name}/{key}": value for key, value in scores.items()})
         logged.summary["n_selected"] = result["n_selected"]
+
+
+def group_of(result: dict) -> str:
+    """MODEL-xxxxxxxx: the same for two results that differ only in target, method, layer or seed."""
+    shared = {key: result["config"][key] for key in OF_A_GRID}
+    return f"{result['model']}-{digest_of(shared)[:8]}"

@@ -75,6 +75,18 @@ class Steps:
             for bound in bounds:
                 bound.free()
 
+    def go_on_after(self, n: int) -> None:
+        """Go on as if n steps had been taken here, which another process took: parameters and moments are theirs.
+
+        A graph needs its warm-up in every process: those steps are rolled back.
+        """
+        self.clock.fill_(n)
+        before = [t.clone() for t in self._state()]
+        for _ in range(self.warm_up):
+            self._take(1)
+            for tensor, value in zip(self._state(), before, strict=True):
+                tensor.copy_(value)
+
     def _take(self, n: int) -> None:
         for _ in range(n):
             self.step()

@@ -16,6 +16,7 @@ from masks.batching import BATCHINGS
 from masks.engines import FastEngine, NnsightEngine
 from masks.stepping import Steps, can_graph, steps_on
 
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what Adam keeps of a parameter
 FIXED_THETA = math.inf  # sigmoid(+-inf / T) is exactly 1 or 0 at every temperature
 
 
@@ -125,6 +126,128 @@ def adam(runs: list[MaskRun], lr: float, device: str) -> torch.optim.Optimizer:
     return torch.optim.Adam(parameters, lr=lr, fused=device != "mps", capturable=device == "cuda")
 
 
+class Training:
+    """Several runs in training at one layer, in lockstep; what its steps change can be saved and taken up.
+
+    at_once: steps between which nothing is read from the device; by default 1 on a CPU, an epoch elsewhere.
+    """
+
+    def __init__(self, runs: list[MaskRun], schedule: Schedule, device: str, at_once: int | None = None):
+        self.runs, self.schedule, self.device = runs, schedule, device
+        self.optimizer, self.batches = adam(runs, schedule.lr, device), Batches.of(runs, schedule)
+        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        if at_once is None:
+            reads_back = device == "cpu" or not runs[0].engine.has_static_shapes
+            at_once = 1 if reads_back else max(self.batches.n_steps) // schedule.epochs
+        self.at_once = at_once
+        self.done = 0  # steps since the first
+        # mean loss and share of right answers of every step
+        self.record_TJ2 = torch.zeros(max(self.batches.n_steps), len(runs), 2, device=runs[0].theta.device)
+        self.seconds = 0.0
+        self._began = time.perf_counter()
+
+    def take_steps(self, on_step=lambda **_: None, between=lambda: None) -> None:
+        """Take all steps that are left.
+
+        on_step(runs=, loss=, accuracy=): called after each chunk; the last two are means, as tensors.
+        between(): called after that, where the state is that of a whole number of steps and may be saved.
+        Raises UserError if a rotation diverges.
+        """
+        begin = 0
+        with in_precision(self.schedule.precision):
+            for running, part in self.batches.stretches():
+                total = len(part.rows)
+                if self.done < begin + total:
+                    runs = [self.runs[j] for j in running]
+                    graphed = self.schedule.graphed and can_graph(self.device, runs[0].engine)
+                    steps = steps_on(graphed, runs, self.optimizer, part, self.schedule.precision)
+                    if self.done > begin:
+                        steps.go_on_after(self.done - begin)
+                    self._take(steps, running, begin, on_step, between)
+                begin += total
+
+    def _take(self, steps: Steps, running: list[int], begin: int, on_step, between) -> None:
+        """The steps that are left of a stretch which began with this step, some at a time."""
+        while (done := self.done - begin) < steps.total:
+            n = 1 if done < steps.warm_up else min(self.at_once, steps.total - done)
+            steps.advance(n)
+            record_nj2 = steps.record[done : done + n]
+            self.record_TJ2[self.done : self.done + n, running] = record_nj2
+            self.done += n
+            loss, accuracy = record_nj2.mean(dim=(0, 1))
+            on_step(runs=n * len(steps.runs), loss=loss, accuracy=accuracy)
+            between()
+
+    def steps_taken(self) -> int:
+        """So far, by all runs together."""
+        return sum(min(n, self.done) for n in self.batches.n_steps)
+
+    def trained(self) -> list[Trained]:
+        """The masks, all steps taken."""
+        seconds = (self.seconds + time.perf_counter() - self._began) / len(self.runs)
+        return [
+            Trained(
+                run.theta.detach(),
+                _history(self.record_TJ2[:n, j], self.schedule.sizes(run.pairs), self.schedule),
+                seconds,
+            )
+            for j, (run, n) in enumerate(zip(self.runs, self.batches.n_steps, strict=True))
+        ]
+
+    # ------------------------------------------------------------ saved and taken up
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """All that the steps so far have changed, by name; the tensors of the training itself, not copies."""
+        moments = {
+            f"moment.{i}.{name}": value
+            for i, parameter in enumerate(self.parameters)
+            for name, value in self.optimizer.state.get(parameter, {}).items()
+        }
+        return {
+            "done": torch.tensor(self.done),
+            "seconds": torch.tensor(self.seconds + time.perf_counter() - self._began, dtype=torch.float64),
+            "record": self.record_TJ2,
+            **{f"parameter.{i}": parameter.detach() for i, parameter in enumerate(self.parameters)},
+            **moments,
+            "bounds": torch.tensor([b.kept for b in self._norm_bounds()], dtype=torch.float64),
+        }
+
+    def take_up(self, state: dict[str, torch.Tensor]) -> None:
+        """Be as the training was that had this state: the steps to come are the same, to the last bit.
+
+        Before any step.  Raises ValueError, and changes nothing, if it is no state of a training of these runs.
+        """
+        moments = [name for name in state if name.startswith("moment.")]
+        expected = {**self.state(), **{name: self._like_moment(name) for name in moments}}
+        if {name: t.shape for name, t in state.items()} != {name: t.shape for name, t in expected.items()}:
+            raise ValueError("it does not fit these runs")
+        if not 0 <= int(state["done"]) <= len(self.record_TJ2):
+            raise ValueError("it has more steps than these runs")
+        self.done, self.seconds = int(state["done"]), float(state["seconds"])
+        self.record_TJ2.copy_(state["record"])
+        for bound, reach in zip(self._norm_bounds(), state["bounds"].tolist(), strict=True):
+            bound.keep(reach)
+        with torch.no_grad():
+            for i, parameter in enumerate(self.parameters):
+                parameter.copy_(state[f"parameter.{i}"])
+        kept: dict[int, dict] = {}
+        for name in moments:
+            _, i, moment = name.split(".")
+            kept.setdefault(int(i), {})[moment] = state[name]
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": kept, "param_groups": groups})
+
+    def _like_moment(self, name: str) -> torch.Tensor:
+        """A tensor of the shape that a moment of this name has.  Raises ValueError if there can be none."""
+        _, number, moment = name.split(".", 2)
+        if not number.isdecimal() or int(number) >= len(self.parameters) or moment not in MOMENTS:
+            raise ValueError("it holds what is none of Adam's")
+        return torch.zeros(()) if moment == "step" else self.parameters[int(number)]
+
+    def _norm_bounds(self) -> list:
+        return [run.featurizer.norm_bound for run in self.runs if run.featurizer is not None]
+
+
 def train(
     runs: list[MaskRun], schedule: Schedule, device: str, on_step=lambda **_: None, at_once: int | None = None
 ) -> list[Trained]:
@@ -134,39 +257,12 @@ def train(
     vocabulary.  theta starts at 0, the mask is sigmoid(theta / T).  The loss is the sum of
     the runs' own, and they share no parameter: each trains as it would alone, but for
     the rounding of products over more rows (tests/masks/test_joint.py).
-    at_once: steps between which nothing is read from the device; by default 1 on a CPU, an epoch elsewhere.
-    on_step(runs=, loss=, accuracy=): called after each of these; the last two are means, as tensors.
+    at_once, on_step: as `Training` and its `take_steps` have them.
     Raises UserError if a rotation diverges.
     """
-    began = time.perf_counter()
-    optimizer, batches = adam(runs, schedule.lr, device), Batches.of(runs, schedule)
-    if at_once is None:
-        reads_back = device == "cpu" or not runs[0].engine.has_static_shapes
-        at_once = 1 if reads_back else max(batches.n_steps) // schedule.epochs
-    records = [[] for _ in runs]  # of each run [T, 2]: mean loss and share of right answers of every step
-    with in_precision(schedule.precision):
-        for running, part in batches.stretches():
-            graphed = schedule.graphed and can_graph(device, runs[0].engine)
-            steps = steps_on(graphed, [runs[j] for j in running], optimizer, part, schedule.precision)
-            _take(steps, at_once, on_step)
-            for j, record in zip(running, steps.record.unbind(dim=1), strict=True):
-                records[j].append(record)
-    seconds = (time.perf_counter() - began) / len(runs)
-    return [
-        Trained(run.theta.detach(), _history(torch.cat(record), schedule.sizes(run.pairs), schedule), seconds)
-        for run, record in zip(runs, records, strict=True)
-    ]
-
-
-def _take(steps: Steps, at_once: int, on_step) -> None:
-    """All steps of a stretch, some at a time."""
-    done = 0
-    while done < steps.total:
-        n = 1 if done < steps.warm_up else min(at_once, steps.total - done)
-        steps.advance(n)
-        done += n
-        loss, accuracy = steps.record[done - n : done].mean(dim=(0, 1))
-        on_step(runs=n * len(steps.runs), loss=loss, accuracy=accuracy)
+    training = Training(runs, schedule, device, at_once)
+    training.take_steps(on_step)
+    return training.trained()
 
 
 def _history(record, sizes: list[int], schedule: Schedule) -> list[dict]:

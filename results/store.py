@@ -7,6 +7,10 @@
     OUTPUT/MODEL/verified.json                            what the self-check found on this machine
     OUTPUT/MODEL/estimates.json                           the last table: scores and differences with intervals
     OUTPUT/MODEL/labels.json                              names of users' own SAEs
+    OUTPUT/MODEL/tasks/layerLL.lease                      who is at work on a layer (common.leases), until it is done
+    OUTPUT/MODEL/tasks/layerLL.safetensors                the training it is at (grid.checkpoints); likewise
+    OUTPUT/MODEL/tasks/layerLL.job                        the Slurm job that a layer was given to; likewise
+    OUTPUT/MODEL/slurm/                                   what these jobs print
 
 Each file is written under a temporary name and renamed, the json of a run last: a
 run whose json is there is done.
@@ -19,9 +23,11 @@ import tempfile
 from pathlib import Path
 
 from common.errors import UserError
-from common.files import file_digest, remove_leftovers, write_atomically, write_json
+from common.files import file_digest, remove_leftovers, write_atomically
 from results.reading import Damaged, digest_of, read_result
 from results.run import Run
+
+TASKS = "tasks"
 
 
 class Store:
@@ -42,8 +48,32 @@ class Store:
     def pairs_path(self, target: str, mode: str, split: str, seed: int) -> Path:
         return self.root / target / f"pairs-{mode}-{split}-seed{seed}.json"
 
+    def lease_path(self, layer: int) -> Path:
+        return self.root / TASKS / f"layer{layer:02d}.lease"
+
+    def state_path(self, layer: int) -> Path:
+        return self.root / TASKS / f"layer{layer:02d}.safetensors"
+
+    def job_path(self, layer: int) -> Path:
+        return self.root / TASKS / f"layer{layer:02d}.job"
+
+    def forget_job(self, layer: int) -> None:
+        """A layer that was given to a job is done."""
+        path = self.job_path(layer)
+        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not the last there
+            path.parent.rmdir()
+
     def is_done(self, run: Run) -> bool:
-        return self.json_path(run).exists() and self.tensors_path(run).exists()
+        return self.stamp(run) is not None
+
+    def stamp(self, run: Run) -> tuple | None:
+        """What changes whenever a result is written; None if it is not there."""
+        try:
+            tensors, json = (path.stat() for path in (self.tensors_path(run), self.json_path(run)))
+        except OSError:
+            return None
+        return json.st_mtime_ns, json.st_ino, tensors.st_ino
 
     def read(self, run: Run) -> dict:
         """A result, checked as `results.reading.read_result` does.  Raises UserError if it is damaged or altered."""
@@ -63,9 +93,16 @@ class Store:
         from imports import safetensors_torch  # here, as to read results and draw them needs no torch
 
         content = {name: tensor.cpu().contiguous().clone() for name, tensor in tensors.items()}
-        write_atomically(self.tensors_path(run), lambda path: safetensors_torch.save_file(content, path))
-        result = {**result, "tensors_digest": file_digest(self.tensors_path(run))}
-        write_json(self.json_path(run), {**result, "digest": digest_of(result)})
+        digests = []  # of what we wrote, not of what lies there: if another command writes too, no mixture will pass
+
+        def save(path: Path) -> None:
+            safetensors_torch.save_file(content, path)
+            digests.append(file_digest(path))
+
+        write_atomically(self.tensors_path(run), save)
+        result = {**result, "tensors_digest": digests[0]}
+        text = json.dumps({**result, "digest": digest_of(result)}, indent=1) + "\n"
+        write_atomically(self.json_path(run), lambda path: path.write_text(text))
 
     def require_writable(self) -> None:
         """Raises UserError if the folder could not be made, without making it."""

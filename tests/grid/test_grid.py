@@ -1,9 +1,7 @@
 """A grid of runs: its files, doing nothing twice, and going on after a kill as if nothing had happened."""
 
 import ast
-import contextlib
 import importlib
-import io
 import json
 import random
 import re
@@ -18,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers_cli import error_line, finish, require_words, snapshot, start
-from safetensors.torch import load_file
+from helpers_grid import pair_files, require_no_leftovers, require_same, results, run
 
 import imports
 from featurizers.methods import METHODS
@@ -36,15 +34,6 @@ TARGETS = ("country", "continent")
 SCORES = {"cause", "isolation", "disentangle"}
 
 
-def run(folder: Path, *argv) -> tuple[Path, str]:
-    """Run the command line in `folder` with --output out, and expect success: (the results of toy, stdout)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    out = io.StringIO()
-    with contextlib.chdir(folder), contextlib.redirect_stdout(out):
-        assert main([*argv, "--output", "out"]) == 0
-    return folder / "out" / "toy", out.getvalue()
-
-
 @pytest.fixture(scope="module")
 def small(toy_world, tmp_path_factory) -> tuple[Path, str]:
     """(results, stdout) of a grid of 12 runs; not to be changed."""
@@ -55,42 +44,6 @@ def small(toy_world, tmp_path_factory) -> tuple[Path, str]:
 def undisturbed(toy_world, tmp_path_factory) -> Path:
     """The results of the larger grid, made without interruption; not to be changed."""
     return run(tmp_path_factory.mktemp("undisturbed"), *LARGER)[0]
-
-
-def results(root: Path) -> dict[str, dict]:
-    """'country/das/layer02-seed0' -> the result, its tensors under "tensors"."""
-    return {
-        str(path.relative_to(root).with_suffix("")): json.loads(path.read_text())
-        | {"tensors": load_file(path.with_suffix(".safetensors"))}
-        for path in sorted(root.glob("*/*/layer*.json"))
-    }
-
-
-def pair_files(root: Path) -> dict[str, dict]:
-    return {str(path.relative_to(root)): json.loads(path.read_text()) for path in sorted(root.glob("*/pairs-*.json"))}
-
-
-def require_same(found: dict[str, dict], expected: dict[str, dict]) -> None:
-    """Same runs, and the same in everything: the tensors to the last bit, no tolerance anywhere."""
-    assert found.keys() == expected.keys()
-    for name, result in found.items():
-        other = expected[name]
-        assert result["tensors"].keys() == other["tensors"].keys()
-        for key, tensor in result["tensors"].items():
-            assert torch.equal(tensor, other["tensors"][key]), f"{name}: {key}"
-        # the commit may be another one if someone is at work on this checkout
-        left_out = ("tensors", "seconds", "commit", "digest")
-        assert {k: v for k, v in result.items() if k not in left_out} == {
-            k: v for k, v in other.items() if k not in left_out
-        }, name
-
-
-def require_no_leftovers(root: Path) -> None:
-    files = [path.relative_to(root) for path in root.rglob("*") if path.is_file()]
-    assert files
-    assert not [
-        str(path) for path in files if path.name.startswith(".") or path.suffix not in (".json", ".safetensors")
-    ]
 
 
 # ---------------------------------------------------------------- the files
@@ -257,13 +210,13 @@ def no_training(*_, **__):
 def count_trainings(monkeypatch) -> list:
     """A list to which every run that is trained from now on is added."""
     trained = []
-    real = trainer.train
+    real = trainer.Training
 
-    def train(jobs, *args):
+    def training(jobs, *args):
         trained.extend(jobs)
         return real(jobs, *args)
 
-    monkeypatch.setattr(trainer, "train", train)
+    monkeypatch.setattr(trainer, "Training", training)
     return trained
 
 
@@ -273,7 +226,7 @@ def test_running_again_changes_nothing(small, tmp_path, monkeypatch):
     shutil.copytree(root.parent, tmp_path / "out")
     before = snapshot(tmp_path)
     assert len(before) == 29
-    monkeypatch.setattr(trainer, "train", no_training)
+    monkeypatch.setattr(trainer, "Training", no_training)
     _, again = run(tmp_path, *SMALL)
     after = snapshot(tmp_path)
     assert {name: content for name, (_, content) in after.items()} == {n: content for n, (_, content) in before.items()}

@@ -81,13 +81,13 @@ def test_ways_that_were_left_out_are_not_used(toy_world, tmp_path, monkeypatch):
     content = json.loads(path.read_text())
     content["ways"] |= {"joint": False, "graphed": False}
     path.write_text(json.dumps(content))
-    seen, plain = [], trainer.train
+    seen, plain = [], trainer.Training
 
-    def train(runs, schedule, *rest):
+    def training(runs, schedule, *rest):
         seen.append((len(runs), schedule.graphed))
         return plain(runs, schedule, *rest)
 
-    monkeypatch.setattr(trainer, "train", train)
+    monkeypatch.setattr(trainer, "Training", training)
     run(tmp_path, "--seeds", "1", "2")
     assert seen == [(1, False), (1, False)]
 

@@ -1,0 +1,106 @@
+"""Do the work in several processes of this machine, each on a GPU of its own where there are several.
+
+The processes need no hand-out of work: each does what nobody holds (grid/work.py).  This one watches the leases, passes
+ctrl-C and SIGTERM on as SIGTERM, and sees to it that none outlives it.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+
+from common.errors import UserError
+from common.stopping import Stopped, held, listening
+from grid.devices import use_gpu
+from grid.experiment import Experiment
+from grid.progress import Progress
+from grid.spec import GridSpec
+from grid.work import do_layers, say_who
+from imports import torch, tqdm
+from models import load_subject
+
+EVERY = 1.0  # seconds between two looks at the leases, and between their renewals
+PATIENCE = 8.0  # seconds that a process is given to stop once its parent is gone
+
+
+def launch(experiment: Experiment) -> bool:
+    """Raises UserError if a process meets an error of the user or is killed."""
+    spec = experiment.prepare()
+    if not spec.configs:
+        return True
+    sent = replace(spec, inputs=replace(spec.inputs, subject=None, cache=None))  # a model is read faster than sent
+    n = min(experiment.settings.workers, len(spec.layers()))
+    context = multiprocessing.get_context("spawn")  # fork copies torch's lock state but not its threads
+    with (
+        Progress(len(spec.configs), spec.steps(spec.configs)) as progress,
+        ProcessPoolExecutor(n, context, initializer=_live_with_parent) as pool,
+    ):
+        try:
+            _watch(_start(pool, sent, n), spec, progress)
+        except BaseException:
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+    return True
+
+
+def _start(pool: ProcessPoolExecutor, spec: GridSpec, n: int) -> list[Future]:
+    """Start the processes.  Only this one hears ctrl-C: the others inherit that it is blocked.  Raises Stopped."""
+    with held():
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return [pool.submit(_work, spec, number, EVERY) for number in range(n)]
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _watch(works: list[Future], spec: GridSpec, progress: Progress) -> None:
+    """Show how far the work is until it is done.  Raises what a process raised."""
+    waiting, told = set(works), set()
+    while waiting:
+        done, waiting = wait(waiting, EVERY, FIRST_EXCEPTION)
+        say_who(spec, told, {process.pid for process in multiprocessing.active_children()})
+        progress.found(*spec.count())
+        for work in done:
+            try:
+                work.result()
+            except BrokenProcessPool:
+                raise UserError(
+                    "a worker was killed (the system may be out of memory); finished runs are kept: run the same "
+                    "command again, with fewer --workers if memory is short"
+                ) from None
+
+
+# ---------------------------------------------------------------- in a process of its own
+
+
+def _work(spec: GridSpec, number: int, every: float) -> None:
+    """Do layers until there are none.  number: of this process; every: seconds between two renewals of a lease."""
+    try:
+        with listening(signal.SIGTERM):
+            s = spec.settings
+            tqdm.tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system's, which a kill leaves behind
+            torch.set_num_threads(s.threads or 1)
+            use_gpu(s, number)
+            subject = load_subject(s.place.path, s.device, s.dtype, s.spread)
+            spec = replace(spec, inputs=replace(spec.inputs, subject=subject))
+            do_layers(spec, Progress(0, 0, shown=False), every=every)
+    except Stopped:  # what is to be kept was; the pool would have an idle process wait for more
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _live_with_parent() -> None:
+    """Stop once the parent is gone, killed even: a process that waits for work would otherwise wait for ever."""
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
+
+
+def _stop_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(PATIENCE)
+    os._exit(1)

@@ -1,0 +1,105 @@
+"""What a grid's training needs: the runs to do, their settings and pairs; a process of its own can be sent it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from common.leases import look
+from data.pairs import PairBatch
+from featurizers.methods import ORIGINAL, method_named
+from grid.inputs import Inputs
+from grid.settings import Settings
+from masks.training import Schedule
+from results.reading import NamedPairs
+from results.run import Run
+from results.shapes import is_amount
+from results.store import Store
+from verify.check import Verified, Ways
+
+
+def is_original(run: Run) -> bool:
+    """Whether a run is of an SAE as the paper's code ran it."""
+    return method_named(run.method).control == ORIGINAL
+
+
+def schedule_of(settings: Settings) -> Schedule:
+    s = settings
+    return Schedule(s.epochs, s.batch_size, s.lr, tuple(s.temperature), s.precision, batching=s.batching)
+
+
+@dataclass
+class Pairs:
+    """The pairs of one target and seed.
+
+    names: as their file has them; parts: the same as rows of prompts; test: the test pairs, for intervals.
+    """
+
+    names: dict[str, list]
+    parts: dict[str, PairBatch]
+    test: NamedPairs
+    digest: str
+    file: Path
+
+
+@dataclass
+class GridSpec:
+    """What is to be trained, and everything that it needs; a process of its own can be sent it."""
+
+    settings: Settings
+    inputs: Inputs
+    store: Store
+    pairs: dict[tuple[str, int], Pairs]  # by target and seed
+    configs: dict[Run, dict]  # of the runs to do, in this sequence
+    provenance: dict
+    wandb_mode: str | None = None
+    verified: Verified | None = None  # None where nothing is trained
+    replaced: dict[Run, tuple] = field(default_factory=dict)  # with --force: stamps of results that do not count
+
+    @property
+    def ways(self) -> Ways:
+        return self.verified.ways if self.verified else Ways()
+
+    @property
+    def schedule(self) -> Schedule:
+        return replace(schedule_of(self.settings), graphed=self.ways.graphed)
+
+    def layers(self) -> list[int]:
+        return sorted({run.layer for run in self.configs})
+
+    def of_layer(self, layer: int) -> list[Run]:
+        return [run for run in self.configs if run.layer == layer]
+
+    def unfinished(self, layer: int) -> list[Run]:
+        """Of a layer the runs that nobody has done since this grid began."""
+        return [run for run in self.of_layer(layer) if not self.is_done(run)]
+
+    def is_done(self, run: Run) -> bool:
+        return self.store.stamp(run) not in (None, self.replaced.get(run))
+
+    def count(self) -> tuple[int, int, float | None, float | None]:
+        """Cells done and steps taken, by whomever; loss and accuracy of a layer in training, if there is one.
+
+        Read from the results and leases that lie there.
+        """
+        done = [run for run in self.configs if self.is_done(run)]
+        steps, loss, accuracy = 0, None, None
+        for layer in self.layers():
+            finished = self.steps(run for run in done if run.layer == layer)
+            found = look(self.store.lease_path(layer))
+            told = found.owner.progress if found is not None and found.owner is not None else {}
+            told = {name: value for name, value in told.items() if is_amount(value)}  # anyone may have written it
+            at_work = int(told.get("steps", 0))
+            steps += min(max(finished, at_work), self.steps(self.of_layer(layer)))
+            loss, accuracy = told.get("loss", loss), told.get("accuracy", accuracy)
+        return len(done), steps, loss, accuracy
+
+    def is_trained(self, run: Run) -> bool:
+        """At the last block nothing can be learned: the gradient is exactly 0."""
+        method = method_named(run.method)
+        has_own_mask = method.fixed_mask is None and method.control != "features"
+        return has_own_mask and run.layer < self.inputs.subject.n_layers - 1
+
+    def steps(self, runs: Iterable[Run]) -> int:
+        """Of Adam, over all these runs."""
+        trained = (self.pairs[run.target, run.seed].parts["train"] for run in runs if self.is_trained(run))
+        return sum(self.settings.epochs * len(self.schedule.sizes(pairs)) for pairs in trained)

@@ -1,0 +1,114 @@
+"""How far a grid is, read from its folder alone: what is done, at work, queued, dead or missing."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from common.errors import UserError
+from common.leases import Found, look
+from common.text import duration, filled
+from results.run import Run
+from results.shapes import is_amount
+from results.store import Store
+
+TAIL = 4096  # bytes at the end of a log, in which its last line is looked for
+
+
+def done_of(runs: list[Run], store: Store) -> list[Run]:
+    """The runs that are done, said on stdout if these are not all.  Raises UserError if there is none."""
+    done = [run for run in runs if store.is_done(run)]
+    if not done:
+        raise UserError(f"none of {len(runs)} cells is done in {store.root}; --status tells how far they are")
+    if len(done) < len(runs):
+        print(f"{len(done)} of {len(runs)} cells are done; the others are left out")
+    return done
+
+
+def print_status(runs: list[Run], store: Store) -> None:
+    """Print how many cells are done, at work, queued, failed and missing; then of each layer by whom, or why not."""
+    counts = dict.fromkeys(("done", "at work", "queued", "failed", "missing"), 0)
+    lines = []
+    for layer in sorted({run.layer for run in runs}):
+        cells = [run for run in runs if run.layer == layer]
+        done = sum(map(store.is_done, cells))
+        counts["done"] += done
+        line = f"layer {layer:>2}  {done}/{len(cells)} done"
+        if done < len(cells):
+            state, text = _state(layer, store)
+            counts[state] += len(cells) - done
+            line += f"; {state}{text}"
+        lines.append(filled(line))
+    said = ", ".join(f"{n} {state}" for state, n in counts.items() if n or state == "done")
+    print("\n".join([f"{len(runs)} cells: {said}", *lines, str(store.root)]))
+
+
+def _state(layer: int, store: Store) -> tuple[str, str]:
+    """The state of what is not done at a layer: a key of the counts above, and what more there is to say."""
+    found, task = look(store.lease_path(layer)), task_of(store, layer)
+    if found is not None and not found.is_free:
+        return "at work", _at_work(found)
+    if queued := states_in_queue([task]):
+        return "queued", f": Slurm job {task['job']} is {', '.join(queued).lower()}"
+    if found is not None and found.owner is not None:
+        owner = found.owner
+        why = owner.error or f"it ended without a word (killed, or out of memory): {owner}"
+        return "failed", f": {why}{_last_line(owner.log)}"
+    if task is not None:
+        where = "" if shutil.which("squeue") else " or waits; there is no squeue here to ask"
+        return "failed", f": Slurm job {task['job']} has ended{where}{_last_line(task['log'])}"
+    return "missing", ""
+
+
+def _at_work(found: Found) -> str:
+    """By whom, since when, and how far."""
+    if found.owner is None:
+        return ""
+    told = found.owner.progress
+    parts = [f": {found.owner}"]
+    if "at" in told:
+        parts.append(f"{told['at']}")
+    if "steps" in told and "of" in told:
+        parts.append(f"step {told['steps']} of {told['of']}")
+    if isinstance(told.get("loss"), float):
+        parts.append(f"loss {told['loss']:.3f}")
+    if is_amount(told.get("left")):
+        parts.append(f"about {duration(told['left'])} left")
+    return ", ".join([*parts, f"heard {duration(max(0, found.age))} ago"])
+
+
+def task_of(store: Store, layer: int) -> dict | None:
+    """The Slurm task that was submitted for a layer: "job" and "log"; None if there is none."""
+    try:
+        task = json.loads(store.job_path(layer).read_text(encoding="utf-8"))
+        return {"job": str(task["job"]), "log": str(task["log"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def states_in_queue(tasks: list[dict | None]) -> list[str]:
+    """What squeue says of these tasks, of those that it still knows; nothing where there is no squeue."""
+    jobs = [task["job"] for task in tasks if task is not None and task["job"].replace("_", "").isdecimal()]
+    if not jobs or shutil.which("squeue") is None:
+        return []
+    ask = ["squeue", "--noheader", "--array", "--jobs", ",".join(jobs), "--format", "%T"]
+    try:
+        return subprocess.run(ask, capture_output=True, text=True, timeout=60).stdout.split()
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+
+
+def _last_line(log: str | None) -> str:
+    """'; LOG ends: its last line', as far as there is one."""
+    if log is None:
+        return ""
+    try:
+        with open(Path(log), "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
+            lines = file.read().decode(errors="replace").split("\n")
+    except OSError:
+        return f"; no log at {log}"
+    told = [line.strip() for line in lines if line.strip()]
+    last = next((line for line in reversed(told) if "Exited with exit code" not in line), "nothing")  # srun's own
+    return f"; {log} ends: {last[-300:]}"

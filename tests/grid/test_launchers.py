@@ -1,0 +1,371 @@
+"""Several processes and commands on one folder of results: each cell is done once, and no stop or kill shows."""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from helpers_cli import error_line, fails, finish, require_words, start
+from helpers_grid import require_no_leftovers, require_same, results, run
+from safetensors.torch import save_file
+
+import imports
+from common.leases import look
+from common.processes import machine
+from grid import checkpoints
+from grid.launchers import here
+from main import main
+from masks.training import Training
+
+LONG = ("--model", "toy", "--device", "cpu", "--methods", "neuron", "das", "--layers", "1", "2", "3", "--joint", "2")
+LONG = (*LONG, "--epochs", "8", "--max-pairs", "64")
+N_CELLS = 12
+# As main.py, but its leases tell often how far it is.
+TALKATIVE = """
+import sys
+import common.leases, main
+
+if __name__ == "__main__":
+    common.leases.EVERY = 0.02
+    if "processes" in sys.argv:
+        import grid.launchers.processes
+        grid.launchers.processes.EVERY = 0.02
+    sys.exit(main.main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(toy_world, tmp_path_factory) -> Path:
+    """The results of one process that nothing stopped."""
+    return run(tmp_path_factory.mktemp("undisturbed"), *LONG)[0]
+
+
+def lease_of(root: Path, layer: int):
+    found = look(root / "tasks" / f"layer{layer:02d}.lease")
+    return found.owner if found else None
+
+
+def wait_until(is_so, process: subprocess.Popen, patience: float = 120) -> None:
+    """Raises AssertionError if the process ends before."""
+    end = time.monotonic() + patience
+    while not is_so():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def is_training(root: Path) -> bool:
+    """Whether some layer has taken steps and is not done."""
+    return any((owner := lease_of(root, layer)) and owner.progress.get("steps") for layer in (1, 2, 3))
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def are_gone(pids: list[int], patience: float) -> bool:
+    end = time.monotonic() + patience
+    while any(os.path.exists(f"/proc/{pid}") for pid in pids):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def go_on(folder: Path, undisturbed: Path) -> None:
+    """The same command, once more, ends where an undisturbed one does, and leaves nothing else behind."""
+    root, _ = run(folder, *LONG)
+    require_same(results(root), results(undisturbed))
+    require_no_leftovers(root)
+
+
+# ---------------------------------------------------------------- stopped
+
+
+@pytest.fixture(scope="module")
+def stopped(undisturbed, tmp_path_factory) -> Path:
+    """The folder of a command that SIGTERM stopped while it trained; not to be changed."""
+    folder = tmp_path_factory.mktemp("stopped")
+    process = start(*LONG, "--output", folder / "out", code=TALKATIVE)
+    try:
+        wait_until(lambda: is_training(folder / "out" / "toy"), process)
+        process.terminate()
+        status, out, err = finish(process)
+    finally:
+        process.kill()
+    assert (status, out) == (143, "")
+    assert "run the same command again" in err.splitlines()[-1]
+    return folder
+
+
+def test_training_goes_on_where_it_was_stopped(undisturbed, stopped, tmp_path, monkeypatch):
+    folder = Path(shutil.copytree(stopped, tmp_path / "copy"))
+    (path,) = (folder / "out" / "toy" / "tasks").iterdir()  # the lease is gone, the training is there
+    saved = checkpoints.read(path)
+    assert int(saved.tensors["done"]) > 0
+    taken_up = []
+    real = Training.take_up
+
+    def take_up(training, state):
+        real(training, state)
+        taken_up.append(training.done)
+
+    monkeypatch.setattr(Training, "take_up", take_up)
+    go_on(folder, undisturbed)
+    assert taken_up == [int(saved.tensors["done"])]
+
+
+def test_unfinished_training_of_other_settings_is_begun_anew(stopped, tmp_path, capsys):
+    folder = Path(shutil.copytree(stopped, tmp_path / "copy"))
+    (path,) = (folder / "out" / "toy" / "tasks").iterdir()
+    layer = str(int(path.stem.removeprefix("layer")))
+    for result in folder.glob("out/toy/*/*/layer*"):
+        result.unlink()
+    argv = ["1" if word == "8" else word for word in LONG if word not in {"1", "2", "3"} - {layer}]
+    argv.remove("--joint") if "--joint" in argv else None
+    run(folder, *argv)
+    (note,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: the unfinished")]
+    require_words(note, [path.name, "begun anew", "other settings"])
+    assert not path.exists()
+
+
+def test_what_a_dead_machine_left(undisturbed, tmp_path, capsys):
+    """A lease, a damaged training and an empty one."""
+    tasks = tmp_path / "out" / "toy" / "tasks"
+    tasks.mkdir(parents=True)
+    (tasks / "layer02.lease").write_text(json.dumps({"machine": "node7-a", "pid": 1, "started": "1", "since": 1e9}))
+    os.utime(tasks / "layer02.lease", (1e9, 1e9))
+    for layer, content in ((1, b"no safetensors"), (2, b"")):
+        (tasks / f"layer0{layer}.safetensors").write_bytes(content)
+    go_on(tmp_path, undisturbed)
+    assert capsys.readouterr().err.count("begun anew: it cannot be read") == 2
+
+
+def test_what_a_process_left_that_was_killed_at_its_very_end(undisturbed, tmp_path):
+    """All is done: its lease and its last training are of no use to anybody."""
+    root = Path(shutil.copytree(undisturbed.parent, tmp_path / "out")) / "toy"
+    names = [str(path.relative_to(root).with_suffix("")) for path in root.glob("*/*/layer02*.json")]
+    (root / "tasks").mkdir()
+    owner = {"machine": machine(), "pid": 1, "started": "1", "since": 1e9}
+    (root / "tasks" / "layer02.lease").write_text(json.dumps(owner))
+    about = {"about": json.dumps({"digest": "", "runs": names})}
+    save_file({"done": torch.tensor(1)}, root / "tasks" / "layer02.safetensors", about)
+    go_on(tmp_path, undisturbed)
+    assert not (root / "tasks").exists()
+
+
+def kill_at_random(folder: Path, rng: random.Random, *more) -> int:
+    """Start the command and kill it once within its work; how many cells were done by then."""
+    root = folder / "out" / "toy"
+    process = start(*LONG, *more, "--output", folder / "out", code=TALKATIVE)
+    try:
+        wait_until(lambda: process.poll() is not None or (root / "tasks").exists(), process)
+        time.sleep(rng.uniform(0, 4))
+        process.send_signal(rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
+        finish(process)
+    finally:
+        process.kill()
+    return len(list(root.glob("*/*/layer*.json")))
+
+
+def test_killed_at_random(undisturbed, tmp_path):
+    """A few; benchmarks/kills.py does 60."""
+    rng = random.Random(3)
+    for _ in range(2):
+        if kill_at_random(tmp_path, rng) == N_CELLS:
+            break
+    go_on(tmp_path, undisturbed)
+
+
+# ---------------------------------------------------------------- several commands on one folder
+
+
+def test_three_commands_at_once(undisturbed, tmp_path):
+    """Two of the same grid and one of a part of it: each cell is done once, and all three print their table."""
+    root = tmp_path / "out" / "toy"
+    part = [word for word in LONG if word not in ("neuron", "1")]
+    commands = [start(*argv, "--output", tmp_path / "out") for argv in (LONG, LONG, part)]
+    inodes: dict[str, set] = {}
+    try:
+        while any(command.poll() is None for command in commands):
+            for path in root.glob("*/*/layer*.json"):
+                inodes.setdefault(path.name + path.parent.name + path.parent.parent.name, set()).add(path.stat().st_ino)
+            time.sleep(0.02)
+        ends = [finish(command) for command in commands]
+    finally:
+        for command in commands:
+            command.kill()
+    for status, out, err in ends:
+        assert status == 0, err
+        assert "disentangle, hard mask, test pairs" in out
+    assert len(inodes) == N_CELLS
+    assert {len(seen) for seen in inodes.values()} == {1}, "a cell was done twice"
+    require_same(results(root), results(undisturbed))
+    require_no_leftovers(root)
+
+
+def test_result_that_another_command_made_meanwhile_with_other_settings(toy_world, tmp_path, capsys, monkeypatch):
+    """It is told, and no table mixes the two."""
+    argv = ["--model", "toy", "--methods", "none", "--targets", "country", "--layers", "2", "--max-pairs", "32"]
+    other, _ = run(tmp_path / "other", *argv)
+
+    def do_layers(spec, progress):
+        for path in other.glob("country/none/*"):
+            shutil.copy(path, spec.store.root / "country")
+        (spec.store.root / "country" / "none").mkdir()
+        for path in (spec.store.root / "country").glob("layer*"):
+            path.rename(path.parent / "none" / path.name)
+
+    monkeypatch.setattr(here, "do_layers", do_layers)
+    monkeypatch.chdir(tmp_path)
+    assert main([*argv[:-1], "40", "--output", "out"]) == 2
+    require_words(error_line(capsys.readouterr().err), ["layer02-seed0.json"])
+
+
+# ---------------------------------------------------------------- processes
+
+PROC = pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="finds processes through /proc")
+
+
+def start_processes(folder: Path) -> tuple[subprocess.Popen, list[int]]:
+    """The command with two processes, once one of them trains: (it, all its children)."""
+    process = start(*LONG, "--launcher", "processes", "2", "--output", folder / "out", code=TALKATIVE)
+    wait_until(lambda: is_training(folder / "out" / "toy"), process)
+    return process, children_of(process.pid)
+
+
+@PROC
+@pytest.mark.parametrize("what", ["ctrl-C", "ctrl-C in a terminal", "a worker is killed", "the parent is killed"])
+def test_processes_that_are_stopped(undisturbed, tmp_path, what):
+    """Nothing lives on, and the training that was stopped in good order goes on where it was."""
+    process, children = start_processes(tmp_path)
+    root = tmp_path / "out" / "toy"
+    workers = [owner.pid for layer in (1, 2, 3) if (owner := lease_of(root, layer))] or children[-1:]
+    try:
+        if what == "a worker is killed":
+            os.kill(workers[0], signal.SIGKILL)
+        elif what == "the parent is killed":
+            process.kill()
+        else:
+            for pid in children if what == "ctrl-C in a terminal" else ():
+                os.kill(pid, signal.SIGINT)  # a terminal tells the whole group
+            process.send_signal(signal.SIGINT)
+        status, _, err = finish(process)
+    finally:
+        process.kill()
+    code = {"a worker is killed": 2, "the parent is killed": -signal.SIGKILL}.get(what, 130)
+    assert status == code, err
+    assert "Traceback" not in err
+    assert are_gone(children, 10)
+    left = {path.suffix for path in (root / "tasks").iterdir()}
+    if what == "a worker is killed":
+        assert left <= {".safetensors", ".lease"}
+    else:
+        assert left == {".safetensors"}
+    if not what.startswith("ctrl-C"):
+        go_on(tmp_path, undisturbed)
+
+
+@PROC
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_processes_that_are_stopped_while_they_start(toy_world, tmp_path, number, code):
+    """No signal is lost, and nobody does the work of a parent that is gone."""
+    process = start(*LONG, "--launcher", "processes", "2", "--output", tmp_path / "out")
+    try:
+        wait_until(lambda: len(children_of(process.pid)) > 1, process)  # the first is multiprocessing's own
+        time.sleep(1)  # they were sent their work, and import libraries before they read it
+        process.send_signal(number)
+        children = children_of(process.pid)
+        status, _, err = finish(process)
+    finally:
+        process.kill()
+    assert status == code, err
+    assert are_gone(children, 30)
+    assert list((tmp_path / "out").rglob("layer*.json")) == []
+
+
+def test_error_in_a_process_is_told_and_kept_for_status(toy_world, tmp_path, capsys):
+    argv = ["--model", "toy", "--methods", "das", "--layers", "1", "2", "--lr", "1e6", "--output", str(tmp_path)]
+    assert main([*argv, "--workers", "2"]) == 2
+    require_words(error_line(capsys.readouterr().err), ("das diverged", "--lr"))
+    assert main([*argv, "--status"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"4 cells: 0 done, [24] failed", out)
+    assert "failed: das diverged" in " ".join(out.split())
+
+
+# ---------------------------------------------------------------- how far it is
+
+
+def test_status_and_collect_while_it_runs(undisturbed, tmp_path, capsys):
+    root = tmp_path / "out" / "toy"
+    output = ("--output", str(tmp_path / "out"))
+    assert main([*LONG, "--collect", *output]) == 2
+    require_words(error_line(capsys.readouterr().err), ("none of 12 cells", "--status"))
+    process = start(*LONG, *output, code=TALKATIVE)
+    try:
+        wait_until(lambda: (owner := lease_of(root, 2)) and owner.progress.get("steps"), process)
+        assert main([*LONG, "--status", *output]) == 0
+        out = capsys.readouterr().out
+        process.send_signal(signal.SIGKILL)
+    finally:
+        process.kill()
+        process.communicate()
+    assert max(map(len, out.splitlines())) <= 80
+    text = " ".join(out.split())
+    assert re.match("12 cells: 4 done, 4 at work, 4 missing", text)
+    said = rf"layer 2 0/4 done; at work: \S+ \(process {process.pid}\) since .*step \d+ of 256, loss \d"
+    assert re.search(said, text)
+    assert "layer 3 0/4 done; missing" in text
+    assert main([*LONG, "--status", *output]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "4 done, 4 failed, 4 missing" in text
+    assert "ended without a word" in text
+    before = {path: path.read_bytes() for path in root.rglob("*.json")}
+    assert main([*LONG, "--collect", *output]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("4 of 12 cells are done; the others are left out\n")
+    assert "-- layer 1" in out
+    assert "-- layer 2" not in out
+    assert {path: path.read_bytes() for path in before} == before
+
+
+# ---------------------------------------------------------------- the command line
+
+
+BAD = [
+    (["--launcher", "slrum"], ["slrum", "slurm", "processes"]),
+    (["--launcher", "here", "2"], ["here 2", "processes 4"]),
+    (["--launcher", "processes", "0"], ["processes 0"]),
+    (["--launcher", "processes", "2", "--workers", "3"], ["disagree"]),
+    (["--launcher", "slurm", "--workers", "2"], ["--slurm array="]),
+    (["--slurm", "time=3"], ["--launcher slurm"]),
+    (["--launcher", "slurm", "--slurm", "gpu"], ["'gpu'", "partition="]),
+    (["--gpus", "0"], ["--gpus", "at least 1"]),
+]
+
+
+@pytest.mark.parametrize(("flags", "words"), BAD)
+def test_launcher_that_makes_no_sense(tmp_path, capsys, flags, words):
+    require_words(fails(capsys, tmp_path / "out", "--model", "toy", *flags), words)
+
+
+def test_slurm_without_submitit(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    line = fails(capsys, tmp_path / "out", "--model", "toy", "--launcher", "slurm")
+    require_words(line, ["submitit", "pip install submitit==" + imports.OPTIONAL["submitit"]])
+
+
+def test_slurm_where_there_is_none(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    require_words(
+        fails(capsys, tmp_path / "out", "--model", "toy", "--launcher", "slurm"), ["sbatch", "--launcher here"]
+    )
