@@ -103,7 +103,8 @@ class Experiment:
         s = self.settings
         pairs = make_pairs(self.prompts, target, s.mode, s.split, seed, s.max_pairs)
         parts = {part: batch_of(pairs[part], self.prompts, target) for part in PARTS}
-        schedule_of(s).sizes(parts["train"])  # that there are enough is seen before anything is written
+        if any(method_named(run.method).fixed_mask is None for run in self.runs):
+            schedule_of(s).sizes(parts["train"])  # that there are enough is seen before anything is written
         names = named(pairs, self.prompts)
         file = self.store.pairs_path(target, s.mode, s.split, seed)
         return Pairs(names, parts, NamedPairs.of(names), digest_of(names), file)

@@ -1,6 +1,6 @@
 """A handful of the real prompts, patched by random masks: what the self-check compares two ways on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from data.names import ATTRIBUTES, KINDS
 from data.pairs import PairBatch, batch_of
@@ -40,10 +40,11 @@ class Sample:
         layers = sorted({0, last // 2, last})
         few = subject.harvest(prompts.keep(list(dict.fromkeys(spread))), layers, progress=False)
         n = len(few.prompts)
-        pairs = [(i % n, (i + 1) % n, KINDS[i % 2]) for i in range(N_PAIRS)]
-        return cls(
-            subject, few, batch_of(pairs, few.prompts, ATTRIBUTES[0]).to(subject.device), layers, engine, precision
-        )
+        pairs = batch_of([(i % n, (i + 1) % n, KINDS[i % 2]) for i in range(N_PAIRS)], few.prompts, ATTRIBUTES[0])
+        # A city's own token is no answer: so the loss is large, and no gradient is the small rest of what cancels.
+        own = [few.prompts.rows[row] for row in pairs.base.tolist()]
+        pairs = replace(pairs, label=torch.tensor([prompt.tokens[prompt.at] for prompt in own]))
+        return cls(subject, few, pairs.to(subject.device), layers, engine, precision)
 
     @property
     def middle(self) -> int:
