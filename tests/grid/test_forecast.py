@@ -26,7 +26,7 @@ def test_time_is_that_of_the_steps(toy_world, tmp_path, monkeypatch, capsys, joi
     monkeypatch.setattr(trainer, "time", types.SimpleNamespace(perf_counter=lambda: next(ticks)))
     text = forecast_of(capsys, *GRID, "--joint", joint, "--output", str(tmp_path / "out"))
     assert "4 to do" not in text
-    assert f"training: about {wanted} in one process, by 3 steps at layer 2; peak memory 0." in text
+    assert f"training: about {wanted} in one process, by 3 steps at layer 2; peak memory " in text
     assert snapshot(tmp_path) == {}
 
 
