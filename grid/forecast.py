@@ -7,10 +7,13 @@ from common.errors import UserError
 from common.text import duration, filled
 from grid.experiment import Experiment
 from grid.launchers import LAUNCHERS
+from grid.layers import saes_of
 from grid.settings import Settings
 from grid.spec import GridSpec
 from grid.trainer import Trainer
 from imports import MissingLibrary, huggingface_hub, np
+from saes.names import is_own
+from saes.source import find
 
 STEPS = 3  # of each group of runs that train together, after its first one
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -24,6 +27,8 @@ def print_forecast(experiment: Experiment) -> None:
         why = "the work is done on other machines; ask one of them, with --launcher here"
     elif not is_at_hand(settings):
         why = f"{settings.model} is not on this machine"
+    elif on_hub := [name for name, _ in saes_of(experiment.runs) if is_own(name) and find(name).hub]:
+        why = f"the weights of {on_hub[0]} lie on the hub"
     try:
         spec = None if why else experiment.check()
     except (UserError, MissingLibrary) as error:

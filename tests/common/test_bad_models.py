@@ -78,7 +78,7 @@ def test_all_layers_leave_out_those_that_a_family_lacks(capsys, output, checkpoi
     argv = ["--model", str(checkpoint()), "--methods", "neuron", "apollo-e2e", "--targets", "country", "--dry-run"]
     assert main([*argv, "--output", str(output)]) == 0
     plan = capsys.readouterr().out.splitlines()
-    layers = {line.split()[0]: line.split()[2:-2] for line in plan if line.startswith("  ")}
+    layers = {line.split()[0]: line.split()[2:-2] for line in plan if " layers " in line}
     assert layers == {"neuron": ["0-11"], "apollo-e2e": ["1", "5", "9"]}
     assert not output.exists()
 
@@ -94,7 +94,7 @@ def test_published_saes_are_gpt2s_alone(capsys, output, tmp_path, checkpoint):
     for saes, more in (("absent", {}), ("saes", {"openai": "3"})):
         assert main([*argv, "--saes", str(tmp_path / saes)]) == 0
         plan = capsys.readouterr().out
-        layers = {line.split()[0]: line.split()[2] for line in plan.splitlines() if line.startswith("  ")}
+        layers = {line.split()[0]: line.split()[2] for line in plan.splitlines() if " layers " in line}
         assert layers == own | more
         assert "missing" not in plan
 
