@@ -265,7 +265,7 @@ def test_processes_that_are_stopped(undisturbed, tmp_path, what):
     assert status == code, err
     assert "Traceback" not in err
     assert are_gone(children, 10)
-    left = {path.suffix for path in (root / "tasks").iterdir()}
+    left = {path.suffix for path in (root / "tasks").glob("*")}  # the folder goes with the last file in it
     if what == "a worker is killed":
         assert left <= {".safetensors", ".lease"}
     else:
