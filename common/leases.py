@@ -175,7 +175,8 @@ def _text(owner: Owner) -> str:
 def _create(path: Path, owner: Owner) -> bool:
     """Whether it was us who created the lease."""
     for _ in range(100):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):  # it was there, and gone when mkdir looked whether it is a folder
+            path.parent.mkdir(parents=True, exist_ok=True)
         try:
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         except FileExistsError:
