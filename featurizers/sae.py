@@ -19,7 +19,8 @@ class Sae(Featurizer):
     def __init__(self, sae: SparseAutoencoder, error_term: bool = False, order: torch.Tensor | None = None):
         super().__init__(sae.n_latents)
         self.sae = sae
-        self.W_dec = sae.W_dec if order is None else sae.W_dec[order.to(sae.W_dec.device)]
+        W_dec = sae.W_dec.detach()  # a library's is a parameter, which torch would take for one of ours, to be trained
+        self.W_dec = W_dec if order is None else W_dec[order.to(W_dec.device)]
         self.error_term = error_term
 
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, tuple]:
