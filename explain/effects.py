@@ -10,7 +10,7 @@ import stats
 from explain.subsets import Subsets
 from imports import np
 from masks.names import SCORES
-from results.estimates import outcomes_of
+from results.outcomes import outcomes_of
 from results.reading import NamedPairs, scores_of
 
 DIGITS = 12  # to which two differences of shares are equal

@@ -17,7 +17,7 @@ from pathlib import Path
 from common.errors import UserError
 from featurizers.methods import BASELINES, method_named
 from imports import safetensors_torch, torch
-from results.collecting import Found
+from results.collecting import Found, cell
 from results.estimates import Grid
 from results.run import Run, file_name
 
@@ -38,7 +38,7 @@ def files(grid: Grid, found: Found) -> dict[str, Callable[[Path], object]]:
         raise UserError(f"MIB's ravel_task has no {model}; it takes {', '.join(MODELS)}")
     writers = {}
     for result in grid.results:
-        run = Run(*(result[key] for key in ("target", "method", "layer", "seed")))
+        run = Run(*cell(result))
         if run.method in BASELINES or method_named(run.method).release:
             continue
         folder = f"{file_name(run.method)}-seed{run.seed}/ravel_task_{MODELS[model.lower()]}_{run.target.title()}"

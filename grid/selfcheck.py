@@ -12,7 +12,7 @@ from common.text import filled
 from grid.devices import device_name
 from grid.inputs import Inputs, read_inputs, set_up
 from grid.settings import Settings
-from results.provenance import provenance
+from results.provenance import versions
 from results.shapes import fault, is_a, is_amount, number
 from results.store import Store
 from verify.check import CHECKS, Verified, self_check
@@ -105,7 +105,7 @@ def _key(settings: Settings, inputs: Inputs, device: str) -> dict:
         "device": device,
         "attention": subject.attention,
         **{name: getattr(settings, name) for name in ("dtype", "engine", "precision", "spread")},
-        "versions": provenance(device)["versions"],
+        "versions": versions(),
         "code": _code_digest(),
     }
 

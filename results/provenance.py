@@ -21,11 +21,16 @@ def difference(old: dict, new: dict) -> str:
 
 def provenance(device: str) -> dict:
     """Versions of what computes, the commit of this checkout, and the device."""
-    versions = {"python": platform.python_version()}
+    return {"versions": versions(), "commit": _commit(), "device": device}
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the libraries that compute, those that are installed."""
+    found = {"python": platform.python_version()}
     for package in ("torch", "transformers", "nnsight", "numpy", "scipy", "safetensors", "sae-lens"):
         with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
-    return {"versions": versions, "commit": _commit(), "device": device}
+            found[package] = metadata.version(package)
+    return found
 
 
 def _commit() -> str | None:

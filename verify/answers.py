@@ -54,7 +54,8 @@ def answers(sample: Sample) -> dict[str, float]:
         found = []
         for j, (theta, patch_by) in enumerate(zip(thetas, (by_neuron, by_rotation), strict=True)):
             pairs = sample.pairs[slice(j * len(base_JB[0]), (j + 1) * len(base_JB[0]))]
-            mask = torch.sigmoid(theta.detach()).requires_grad_()
+            own = theta.detach().clone().requires_grad_()
+            mask = torch.sigmoid(own)
             rows = zip(pairs.base.tolist(), pairs.source.tolist(), strict=True)
             wanted_BV = torch.stack([reference.logits(base, source, patch_by(mask)) for base, source in rows])
             loss_B = functional.cross_entropy(wanted_BV, pairs.label.to(wanted_BV.device), reduction="none")
@@ -65,7 +66,7 @@ def answers(sample: Sample) -> dict[str, float]:
                 {
                     "logits": share(logits_BV, wanted_BV),
                     "loss": share(loss_JB[j], loss_B),
-                    "gradient of theta": share(_gradient(theta), mask.grad * mask.detach() * (1 - mask.detach())),
+                    "gradient of theta": share(_gradient(theta), own.grad),
                 }
             )
         for what in worst:
