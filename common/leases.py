@@ -1,8 +1,9 @@
 """Who is at work on what, among processes and machines that share nothing but a folder.
 
-A lease is a small json file.  One process can create it (O_EXCL, which is atomic on NFS too), its owner renews it
-every few seconds, and whoever wants it next may steal it once its owner is gone: on the same machine, if the process
-does not live any more; on another one, if the file was not renewed for some minutes by the file server's own clock.
+A lease is a small json file.  One process can create it (by a hard link or O_EXCL, which are atomic on NFS too), its
+owner renews it every few seconds, and whoever wants it next may steal it once its owner is gone: on the same machine,
+if the process does not live any more; on another one, if the file was not renewed for some minutes by the file
+server's own clock.
 There is no flock, which some shared folders ignore and others refuse.
 
 Two processes can hold a lease at once for a moment (one was suspended, or cut off from the folder, for minutes): so
@@ -12,6 +13,7 @@ an owner calls `require` before it writes what the lease is for.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
@@ -26,6 +28,7 @@ from common.processes import machine, started
 
 EVERY = 5.0  # seconds between two renewals
 STALE = 180.0  # seconds without one, after which the owner is taken for gone
+NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems without hard links say
 
 
 class Lost(Exception):
@@ -178,15 +181,37 @@ def _create(path: Path, owner: Owner) -> bool:
         with contextlib.suppress(FileExistsError):  # it was there, and gone when mkdir looked whether it is a folder
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-        except FileExistsError:
-            return False
+            return _put(path, _text(owner))
         except FileNotFoundError:  # whoever held the folder's last lease removed it just now
             continue
-        with open(descriptor, "w") as file:
-            file.write(_text(owner))
-        return True
     return False
+
+
+def _put(path: Path, text: str) -> bool:
+    """Write a file that is not there yet; False if it is.  It is whole at once, where there are hard links."""
+    temporary = temporary_beside(path)
+    try:
+        temporary.write_text(text)
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        return _put_by_name(path, text)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
+def _put_by_name(path: Path, text: str) -> bool:
+    """The same on a file system without hard links; for a moment the file is empty."""
+    try:
+        with open(path, "x") as file:
+            file.write(text)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _set_aside(path: Path, judged: bytes) -> None:

@@ -1,7 +1,8 @@
 """Stop at a good moment: on ctrl-C, SIGTERM, or a cluster's notice that it wants the machine back.
 
 While a stop is `held`, as during a training step, a signal waits until `stop_here`; otherwise it raises `Stopped`
-at once, and so does a second one.
+at once, and so does a second one.  It stays asked for: Python drops what is raised in a callback of its own, as at
+the end of an import, and then the next `stop_here` raises it.
 """
 
 import contextlib
@@ -64,12 +65,10 @@ def is_asked() -> bool:
 def stop_here() -> None:
     """Raises Stopped if a signal is waiting."""
     if _State.asked is not None:
-        number, _State.asked = _State.asked, None
-        raise Stopped(number)
+        raise Stopped(_State.asked)
 
 
 def _hear(number: int, _) -> None:
-    if _State.held and _State.asked is None:
-        _State.asked = number
-        return
-    raise Stopped(number)
+    is_first, _State.asked = _State.asked is None, number
+    if not (_State.held and is_first):
+        raise Stopped(number)

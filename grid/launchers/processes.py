@@ -1,7 +1,8 @@
 """Do the work in several processes of this machine, each on a GPU of its own where there are several.
 
 The processes need no hand-out of work: each does what nobody holds (grid/work.py).  This one watches the leases, passes
-ctrl-C and SIGTERM on as SIGTERM, and sees to it that none outlives it.
+ctrl-C and SIGTERM on as SIGTERM, and sees to it that none outlives it.  Signals wait for its next look: what one would
+raise within the pool could leave a lock there that nobody opens again.
 """
 
 import multiprocessing
@@ -14,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 
 from common.errors import UserError
-from common.stopping import Stopped, held, listening
+from common.stopping import Stopped, held, listening, stop_here
 from grid.devices import use_gpu
 from grid.experiment import Experiment
 from grid.progress import Progress
@@ -25,6 +26,7 @@ from models import load_subject
 
 EVERY = 1.0  # seconds between two looks at the leases, and between their renewals
 PATIENCE = 8.0  # seconds that a process is given to stop once its parent is gone
+MOST_PATIENCE = 300.0  # and while it is there: to write a large training to a slow disk takes a while
 
 
 def launch(experiment: Experiment) -> bool:
@@ -36,32 +38,43 @@ def launch(experiment: Experiment) -> bool:
     n = min(experiment.settings.workers, len(spec.layers()))
     context = multiprocessing.get_context("spawn")  # fork copies torch's lock state but not its threads
     with (
+        held(),
         Progress(len(spec.configs), spec.steps(spec.configs)) as progress,
         ProcessPoolExecutor(n, context, initializer=_live_with_parent) as pool,
     ):
         try:
             _watch(_start(pool, sent, n), spec, progress)
         except BaseException:
-            for process in multiprocessing.active_children():
-                process.terminate()
+            _stop(multiprocessing.active_children())
             raise
     return True
 
 
 def _start(pool: ProcessPoolExecutor, spec: GridSpec, n: int) -> list[Future]:
-    """Start the processes.  Only this one hears ctrl-C: the others inherit that it is blocked.  Raises Stopped."""
-    with held():
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            return [pool.submit(_work, spec, number, EVERY) for number in range(n)]
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    """Start the processes.  Only this one hears ctrl-C: the others inherit that it is blocked."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return [pool.submit(_work, spec, number, EVERY) for number in range(n)]
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _stop(processes: list) -> None:
+    """End these processes, which keep their training first; one that does not is killed after minutes."""
+    for process in processes:
+        process.terminate()
+    end = time.monotonic() + MOST_PATIENCE
+    for process in processes:
+        process.join(max(0, end - time.monotonic()))
+        if process.is_alive():
+            process.kill()
 
 
 def _watch(works: list[Future], spec: GridSpec, progress: Progress) -> None:
-    """Show how far the work is until it is done.  Raises what a process raised."""
+    """Show how far the work is until it is done.  Raises Stopped, and what a process raised."""
     waiting, told = set(works), set()
     while waiting:
+        stop_here()
         done, waiting = wait(waiting, EVERY, FIRST_EXCEPTION)
         say_who(spec, told, {process.pid for process in multiprocessing.active_children()})
         progress.found(*spec.count())

@@ -1,5 +1,6 @@
 """Leases: one holder at a time among processes and machines, and none that outlives its owner for long."""
 
+import errno
 import json
 import os
 import signal
@@ -198,3 +199,33 @@ def test_folder_that_others_remove_at_the_same_time(path):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(take_and_let_go, range(4)))
     assert not path.parent.exists()
+
+
+def test_lease_is_never_seen_half_written(path):
+    """A kill in between would leave a lease that names nobody, for minutes."""
+    seen = []
+    real = leases.temporary_beside
+
+    def peek(place: Path) -> Path:
+        seen.append(path.exists())
+        return real(place)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(leases, "temporary_beside", peek)
+        patch.setattr(Path, "write_text", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            Lease.take(path)
+    assert seen == [False]
+    assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP])
+def test_on_a_file_system_without_hard_links(path, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refuse)
+    with Lease.take(path) as lease:
+        assert look(path).owner == lease.owner
+        assert Lease.take(path) is None
+    assert Lease.take(path) is not None

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 import pytest
 
@@ -41,6 +42,27 @@ def test_held_signal_is_heard_at_the_end_of_the_block():
             done.append("inside")
         done.append("too far")
     assert done == ["inside"]
+
+
+def test_signal_whose_exception_python_drops_is_not_lost(monkeypatch):
+    """As it does in a callback: where an import ends, where an object dies."""
+    dropped, passed = [], []
+    monkeypatch.setattr(sys, "unraisablehook", lambda found: dropped.append(found.exc_type))
+
+    class Dies:
+        def __del__(self):
+            send(signal.SIGTERM)
+
+    with pytest.raises(Stopped) as found, listening(signal.SIGTERM):
+        Dies()
+        passed.append("dropped")
+        with held():
+            passed.append("not yet")
+        passed.append("too far")
+    assert dropped == [Stopped]
+    assert passed == ["dropped", "not yet"]
+    assert found.value.number == signal.SIGTERM
+    assert not stopping.is_asked()
 
 
 def test_second_signal_does_not_wait():
