@@ -7,6 +7,7 @@ raise within the pool could leave a lock there that nobody opens again.
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import time
@@ -35,6 +36,8 @@ def launch(experiment: Experiment) -> bool:
     if not spec.configs:
         return True
     sent = replace(spec, inputs=replace(spec.inputs, subject=None, cache=None))  # a model is read faster than sent
+    # As bytes: tensors on their own would go through a socket of this process, which a kill in the midst leaves broken.
+    sent = pickle.dumps(sent)
     n = min(experiment.settings.workers, len(spec.layers()))
     context = multiprocessing.get_context("spawn")  # fork copies torch's lock state but not its threads
     with (
@@ -50,11 +53,13 @@ def launch(experiment: Experiment) -> bool:
     return True
 
 
-def _start(pool: ProcessPoolExecutor, spec: GridSpec, n: int) -> list[Future]:
+def _start(pool: ProcessPoolExecutor, sent: bytes, n: int) -> list[Future]:
     """Start the processes.  Only this one hears ctrl-C: the others inherit that it is blocked."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        return [pool.submit(_work, spec, number, EVERY) for number in range(n)]
+        works = [pool.submit(_work, sent, number, EVERY) for number in range(n)]
+        # The pool watches the processes that it knew when it was last told of work, before it started the newest one.
+        return [*works, pool.submit(int)]
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
@@ -91,10 +96,15 @@ def _watch(works: list[Future], spec: GridSpec, progress: Progress) -> None:
 # ---------------------------------------------------------------- in a process of its own
 
 
-def _work(spec: GridSpec, number: int, every: float) -> None:
-    """Do layers until there are none.  number: of this process; every: seconds between two renewals of a lease."""
+def _work(sent: bytes, number: int, every: float) -> None:
+    """Do layers until there are none.
+
+    sent: the grid, from the process that started this one; number: of this process; every: seconds between two renewals
+    of a lease.
+    """
     try:
         with listening(signal.SIGTERM):
+            spec: GridSpec = pickle.loads(sent)  # noqa: S301 - it comes from the process that started this one
             s = spec.settings
             tqdm.tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system's, which a kill leaves behind
             torch.set_num_threads(s.threads or 1)

@@ -243,7 +243,10 @@ def start_processes(folder: Path) -> tuple[subprocess.Popen, list[int]]:
 
 
 @PROC
-@pytest.mark.parametrize("what", ["ctrl-C", "ctrl-C in a terminal", "a worker is killed", "the parent is killed"])
+@pytest.mark.parametrize(
+    "what",
+    ["ctrl-C", "ctrl-C in a terminal", "a worker is killed", "the newest worker is killed", "the parent is killed"],
+)
 def test_processes_that_are_stopped(undisturbed, tmp_path, what):
     """Nothing lives on, and the training that was stopped in good order goes on where it was."""
     process, children = start_processes(tmp_path)
@@ -252,6 +255,8 @@ def test_processes_that_are_stopped(undisturbed, tmp_path, what):
     try:
         if what == "a worker is killed":
             os.kill(workers[0], signal.SIGKILL)
+        elif what == "the newest worker is killed":
+            os.kill(children[-1], signal.SIGKILL)
         elif what == "the parent is killed":
             process.kill()
         else:
@@ -261,13 +266,14 @@ def test_processes_that_are_stopped(undisturbed, tmp_path, what):
         status, _, err = finish(process)
     finally:
         process.kill()
-    code = {"a worker is killed": 2, "the parent is killed": -signal.SIGKILL}.get(what, 130)
+    code = 2 if "worker" in what else -signal.SIGKILL if what == "the parent is killed" else 130
     assert status == code, err
     assert "Traceback" not in err
     assert are_gone(children, 10)
     left = {path.suffix for path in (root / "tasks").glob("*")}  # the folder goes with the last file in it
-    if what == "a worker is killed":
+    if "worker" in what:
         assert left <= {".safetensors", ".lease"}
+        assert len(list(root.glob("*/*/layer*.json"))) < N_CELLS, "the other one went on to the end"
     else:
         assert left == {".safetensors"}
     if not what.startswith("ctrl-C"):
