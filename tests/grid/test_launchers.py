@@ -53,7 +53,7 @@ def lease_of(root: Path, layer: int):
     return found.owner if found else None
 
 
-def wait_until(is_so, process: subprocess.Popen, patience: float = 120) -> None:
+def wait_until(is_so, process: subprocess.Popen, patience: float = 280) -> None:
     """Raises AssertionError if the process ends before."""
     end = time.monotonic() + patience
     while not is_so():
@@ -235,9 +235,9 @@ def test_result_that_another_command_made_meanwhile_with_other_settings(toy_worl
 PROC = pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="finds processes through /proc")
 
 
-def start_processes(folder: Path) -> tuple[subprocess.Popen, list[int]]:
+def start_processes(folder: Path, *more: str) -> tuple[subprocess.Popen, list[int]]:
     """The command with two processes, once one of them trains: (it, all its children)."""
-    process = start(*LONG, "--launcher", "processes", "2", "--output", folder / "out", code=TALKATIVE)
+    process = start(*LONG, *more, "--launcher", "processes", "2", "--output", folder / "out", code=TALKATIVE)
     wait_until(lambda: is_training(folder / "out" / "toy"), process)
     return process, children_of(process.pid)
 
@@ -249,7 +249,8 @@ def start_processes(folder: Path) -> tuple[subprocess.Popen, list[int]]:
 )
 def test_processes_that_are_stopped(undisturbed, tmp_path, what):
     """Nothing lives on, and the training that was stopped in good order goes on where it was."""
-    process, children = start_processes(tmp_path)
+    # Long, where training must be kept: between two groups of runs there is none.
+    process, children = start_processes(tmp_path, *(("--epochs", "60") if "ctrl-C" in what else ()))
     root = tmp_path / "out" / "toy"
     workers = [owner.pid for layer in (1, 2, 3) if (owner := lease_of(root, layer))] or children[-1:]
     try:
@@ -275,7 +276,7 @@ def test_processes_that_are_stopped(undisturbed, tmp_path, what):
         assert left <= {".safetensors", ".lease"}
         assert len(list(root.glob("*/*/layer*.json"))) < N_CELLS, "the other one went on to the end"
     else:
-        assert left == {".safetensors"}
+        assert left == {".safetensors"}, (left, err)
     if not what.startswith("ctrl-C"):
         go_on(tmp_path, undisturbed)
 
