@@ -83,5 +83,5 @@ def _worked_pair(result: dict, mask: str, name: str, kind: str, i: int) -> Worke
 
 
 def _readable(word: str) -> str:
-    """A token's text without the blank before it; what would not show is written as in Python: '\\\\n'."""
+    """A token's text without the blank before it; what would not show is written as in Python: '\\n'."""
     return word.strip() if word.strip().isprintable() and word.strip() else repr(word)
