@@ -149,9 +149,12 @@ def test_on_a_phone_figures_are_as_large_as_text_and_have_their_key(opened, toy_
 
 def test_in_print_all_is_open_and_nothing_is_cut(opened, toy_report):
     page = opened(toy_report, viewport={"width": 690, "height": 1000})  # A4 less its margins, at 96 dpi
-    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    are_open = "[...document.querySelectorAll('details')].map(fold => fold.open)"
     page.emulate_media(media="print")
-    assert page.locator("#L0acc").is_visible()
+    assert page.locator("#L0acc").is_visible()  # also without script
+    assert page.evaluate(are_open) == [False] * 3
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate(are_open) == [True] * 3
     wide = page.evaluate("[...document.querySelectorAll('table, img')].map(t => t.getBoundingClientRect().right)")
     assert max(wide) <= 690
     assert not page.locator("nav").is_visible()
