@@ -12,6 +12,7 @@ What is done is skipped; after an interruption the same command goes on.
 
 import sys
 import textwrap
+from dataclasses import asdict
 from pathlib import Path
 
 from common import command
@@ -48,17 +49,20 @@ def print_results(results: list[dict], settings: Settings, root: Path, labels: d
     """Print the table of results, and keep its numbers beside them, in root.  Raises UserError."""
     from common.files import write_json
     from grid.reproduction import reproduction
-    from grid.table import summary, table
+    from grid.table import summary, table, worked_lines
     from results.estimates import Grid
     from results.published import as_json, paper_for
+    from results.worked import worked_pairs
 
     grid = Grid(results, settings.cluster, labels)
     mask = default_mask(settings.mode)
     paper = paper_for(grid)
     content = grid.as_json(settings.against, mask) | ({"published": as_json(grid, paper)} if paper else {})
+    content["worked_pairs"] = [asdict(found) for target in grid.targets if (found := worked_pairs(grid, target, mask))]
     write_json(root / "estimates.json", content)
     print(table(grid, mask, settings.against))
     print(summary(grid))
+    print("\n".join(worked_lines(grid, mask)))
     if text := reproduction(grid):
         print(text)
     if notice := notice_of(settings.model):

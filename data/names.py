@@ -20,3 +20,9 @@ def default_split(mode: str) -> str:
 def other(attribute: str) -> str:
     """The attribute that must stay as it is when this one is the target."""
     return ATTRIBUTES[1 - ATTRIBUTES.index(attribute)]
+
+
+def sentence(attribute: str, city: str, value: str = "") -> str:
+    """A solved example, or (without value) the question, cut off before the value."""
+    question = f"{city} is a city in the {attribute} of"
+    return f"{question} {value}." if value else question

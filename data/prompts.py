@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from common.errors import UserError
 from data.facts import City
-from data.names import ATTRIBUTES
+from data.names import ATTRIBUTES, sentence
 from imports import torch
 
 # The five solved examples of the paper's prompts (Chaudhary & Geiger 2024).
@@ -102,10 +103,9 @@ class Prompts:
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
-def sentence(attribute: str, city: str, value: str = "") -> str:
-    """A solved example, or (without value) the question, cut off before the value."""
-    question = f"{city} is a city in the {attribute} of"
-    return f"{question} {value}." if value else question
+def words_of(tokenizer, tokens: Iterable[int]) -> dict[str, str]:
+    """The text of each of these tokens, by its number in digits."""
+    return {str(token): tokenizer.decode([token]) for token in sorted(set(tokens))}
 
 
 def text_before(attribute: str, style: str, start_token: str) -> str:

@@ -48,8 +48,8 @@ def banner() -> Drawing:
     _answer(ax, right + 6.4, 8.2, "which continent?", "Europe", "Europe", "stays: isolation")
     return Drawing(
         sheet,
-        "The experiment: selected features of the source city's vector replace those of the base city's.",
-        "Schematic: five of twelve features of Tokyo's vector are patched into Paris's. Asked for the country, the "
+        "Schematic of the experiment",
+        "Five of twelve features of Tokyo's vector are patched into Paris's. Asked for the country, the "
         "model should now say Japan instead of France; asked for the continent, it should still say Europe.",
     )
 

@@ -87,11 +87,16 @@ def model_name(model: str) -> str:
 
 @dataclass
 class Drawing:
-    """A finished figure, what stands under it, and what it shows in words for those who cannot see it."""
+    """A finished figure and its words.
+
+    alt: what kind of picture it is, in a few words; summary: what it shows, for those who cannot see it.
+    sheet: that it was drawn on, with title, subtitle and notes; None of the banner, which has none.
+    """
 
     figure: object
-    caption: str
     alt: str
+    summary: str = ""
+    sheet: "Sheet | None" = None
 
 
 @dataclass
@@ -99,6 +104,8 @@ class Sheet:
     """A figure laid out in inches: title, subtitle, panels row by row, a key on the right, notes below.
 
     notice: what must stand beside every number of the model, behind the notes.
+    texts: title, subtitle and notes as they are drawn; legend: the key, if there is one.
+    edges: of the panels with their ticks and titles, in inches: lower, upper, right.
     """
 
     title: str
@@ -117,15 +124,17 @@ class Sheet:
     notice: str = ""
     figure: object = field(init=False)
     panels: list = field(init=False)
+    texts: list = field(init=False, default_factory=list)
+    legend: object = field(init=False, default=None)
 
     def __post_init__(self):
         rows = math.ceil(self.count / self.columns)
-        self.notes = f"{self.notes.strip()} {printable(self.notice, 600)}".strip()
         self.top = 0.72 + 0.25 * self.heads
-        notes = textwrap.wrap(self.notes, int(self.width * 16))
+        notes = textwrap.wrap(f"{self.notes} {printable(self.notice, 600)}".strip(), int(self.width * 16))
         below = self.bottom + (0.18 + 0.145 * len(notes) if notes else 0.0)
         inner = rows * self.panel_height + (rows - 1) * self.gap[1]
         self.height = self.top + inner + below
+        self.edges = (below - self.bottom, self.height - 0.52, self.width)
         self.figure = figure.Figure(figsize=(self.width, self.height))
         panel_width = (self.width - self.left - self.right - (self.columns - 1) * self.gap[0]) / self.columns
         self.panels = []
@@ -143,7 +152,8 @@ class Sheet:
     def _text(self, x: float, y: float, text: str, **style) -> None:
         """Text from its upper left corner, in inches from the sheet's lower left."""
         if text:
-            self.figure.text(x / self.width, y / self.height, text, va="top", ha="left", **style)
+            about = {"va": "top", "ha": "left", **style}
+            self.texts.append(self.figure.text(x / self.width, y / self.height, text, **about))
 
     def name_outer(self, x: str, y: str) -> None:
         """Name the axes, and label their ticks, where nothing stands below or to the left of a panel."""
@@ -155,7 +165,7 @@ class Sheet:
 
     def key(self, handles: list) -> None:
         """A legend in the margin on the right, where it covers no data."""
-        legend = self.figure.legend(
+        self.legend = self.figure.legend(
             handles=handles,
             loc="upper left",
             bbox_to_anchor=(1 - (self.right - 0.12) / self.width, 1 - (self.top - 0.06) / self.height),
@@ -164,11 +174,12 @@ class Sheet:
             labelspacing=0.62,
             alignment="left",
         )
-        legend.set_in_layout(False)
+        self.legend.set_in_layout(False)
+        self.edges = (*self.edges[:2], self.width - self.right + 0.1)
 
-    def drawing(self, alt: str) -> Drawing:
-        """The finished figure; under it stands what the subtitle and the notes say."""
-        return Drawing(self.figure, f"{self.subtitle}. {self.notes}", alt)
+    def drawing(self, alt: str, summary: str) -> Drawing:
+        """The finished figure."""
+        return Drawing(self.figure, alt, summary, self)
 
 
 # ---------------------------------------------------------------- on a panel

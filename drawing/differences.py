@@ -40,11 +40,7 @@ def differences_by_layer(grid: Grid, target: str, mask: str, family: list[Compar
     sheet.key([*(handle(method, grid.labels, ls="none") for method in methods), hollow])
     counts = {word: sum(c.verdict == word for c in found) for word in (stats.BETTER, stats.WORSE, stats.CANNOT_TELL)}
     said = ", ".join(f"{word} {n}" for word, n in counts.items())
-    names = ", ".join(map(grid.label, methods))
-    return sheet.drawing(
-        f"Points with whiskers by layer: disentangle of {names} minus that of {against}, target {target}. "
-        f"Verdicts: {said}. The same numbers stand in the table of differences."
-    )
+    return sheet.drawing(f"Points with whiskers, target {target}", f"Verdicts: {said}.")
 
 
 def _points(ax, found: list[Comparison], shift: float) -> None:

@@ -41,10 +41,8 @@ def score_against_features(grid: Grid, target: str, mask: str) -> Drawing | None
         _panel(ax, method, name, points, n_features[method], _l0(grid, target, method))
     sheet.name_outer("features selected", "disentangle")
     words = "; ".join(f"{grid.label(m)} {min(p.selected):.0f} to {max(p.selected):.0f}" for m, p in points.items())
-    return sheet.drawing(
-        f"Scatter plots, one per method: number of features selected against the disentangle score, target {target}. "
-        f"Features selected, least and most over layers: {words}."
-    )
+    summary = f"Features selected, least and most over layers: {words}."
+    return sheet.drawing(f"Scatter plots by method, target {target}", summary)
 
 
 def _points(grid: Grid, target: str, method: str, mask: str) -> Points:

@@ -21,6 +21,7 @@ from drawing.halves import cause_against_isolation
 from drawing.latents import latents_by_city, picks
 from drawing.needed import score_against_kept
 from drawing.quality import sae_quality
+from drawing.report_figures import Picture
 from drawing.scores import as_published, by_layer
 from drawing.training import by_epoch, trained_layers
 from featurizers.labels import parse_labels
@@ -31,6 +32,7 @@ from results.differences import Comparison, Contrast
 from results.estimates import Grid, not_compared
 from results.labels import keep_labels
 from results.published import paper_for, read_paper
+from results.run import Run
 
 BANNER_DPI = 200  # 1600 px: README shows it at up to 800
 
@@ -53,15 +55,26 @@ class Figure:
 
     each: what one picture is drawn for; its values fill the name's braces.
     draw: (inputs, value) -> the picture, or None if the results hold nothing for it.
+    section: of the report, where it stands.
     """
 
     name: str
     each: Callable[[Inputs], Iterable]
     draw: Callable[[Inputs, object], Drawing | None]
+    section: str = "figures"
 
 
 def _differences(inputs: Inputs, target: str, family: list[Comparison]) -> Drawing | None:
     return differences_by_layer(inputs.grid, target, inputs.mask, family)
+
+
+def _latents(inputs: Inputs, run: Run) -> Drawing:
+    collection, label = inputs.collection, inputs.grid.label(run.method)
+    return latents_by_city(collection.explanations[run], run, collection.model, label)
+
+
+def layers(inputs: Inputs) -> list[int]:
+    return trained_layers(inputs.grid)
 
 
 targets = attrgetter("grid.targets")
@@ -76,11 +89,16 @@ FIGURES = (
     Figure(
         "latents_{}",
         lambda i: picks(i.grid, i.collection.explanations),
-        lambda i, pick: latents_by_city(i.collection.explanations[pick.run], pick.run, i.collection.model),
+        lambda i, pick: _latents(i, pick.run),
     ),
-    Figure("sae_quality", lambda i: filter(None, [i.collection.quality]), lambda i, q: sae_quality(q, i.grid.labels)),
-    Figure("L{}acc", lambda i: trained_layers(i.grid), lambda i, layer: by_epoch(i.grid, layer, "accuracy")),
-    Figure("L{}loss", lambda i: trained_layers(i.grid), lambda i, layer: by_epoch(i.grid, layer, "loss")),
+    Figure(
+        "sae_quality",
+        lambda i: filter(None, [i.collection.quality]),
+        lambda i, quality: sae_quality(quality, i.grid.labels),
+        "quality",
+    ),
+    Figure("L{}acc", layers, lambda i, layer: by_epoch(i.grid, layer, "accuracy"), "training"),
+    Figure("L{}loss", layers, lambda i, layer: by_epoch(i.grid, layer, "loss"), "training"),
 )
 
 
@@ -118,15 +136,14 @@ def draw_results(args: Namespace, collection: Collection) -> None:
     if args.compare:
         compare(grid, *args.compare, mask)  # says what is wrong if there is nothing to compare
     inputs = Inputs(collection, grid, mask, args.against, paper_for(grid), wanted)
-    shown = {}
+    shown = []
     for entry in FIGURES:
         for value in entry.each(inputs):
             with look():
                 drawing = entry.draw(inputs, value)
             if drawing:
-                name = entry.name.format(value)
-                save(drawing, args.output, name)
-                shown[name] = drawing
+                shown.append(Picture(entry.name.format(value), drawing, entry.section))
+                save(drawing, args.output, shown[-1].name)
     draw_banner(args.output)
     for warning in grid.warnings if grid.results else ():
         say(f"warning: {warning}")
@@ -138,10 +155,10 @@ def draw_results(args: Namespace, collection: Collection) -> None:
     undrawn = not_drawn(inputs)
     if undrawn:
         say(f"not drawn: {'; '.join(undrawn)}")
-    announce(args.output, list(shown))
+    announce(args.output, [picture.name for picture in shown])
     if args.report:
         path = args.output / "report.html"
-        page = report.page(collection, grid, mask, args.against, shown, args.output, lacking)
+        page = report.page(collection, grid, mask, args.against, shown, lacking)
         write_atomically(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
         print(f"report: {path}")
 

@@ -1,7 +1,7 @@
 """The two halves of the disentangle score against each other: which of them a method wins."""
 
 from drawing.canvas import FAINT, PAPER, Drawing, Sheet, handle, plot, style_of
-from drawing.captions import MASK_WORDS, describe, interval_words
+from drawing.captions import describe, interval_words
 from featurizers.methods import BASELINES
 from imports import lines
 from results.estimates import Grid
@@ -42,12 +42,7 @@ def cause_against_isolation(grid: Grid, target: str, mask: str) -> Drawing:
     hollow = {"ls": "none", "marker": "o", "mfc": "none", "mec": FAINT, "ms": 4}
     spliced = lines.Line2D([], [], label="reconstruction,\nno swap", **hollow)
     sheet.key([*(handle(method, grid.labels, ls="none") for method in methods if method in shown), spliced])
-    names = ", ".join(grid.label(m) for m in grid.methods if m in shown)
-    return sheet.drawing(
-        f"{len(layers)} small scatter plots, one per layer: cause (horizontal) against isolation (vertical) of "
-        f"{names}, target {target}, {MASK_WORDS[mask]}, with the baselines "
-        "none and full. The same numbers stand in the tables of scores."
-    )
+    return sheet.drawing(f"Scatter plots by layer, target {target}", "")
 
 
 def _half_point(ax, grid: Grid, target: str, method: str, layer: int, mask: str) -> bool:

@@ -47,8 +47,9 @@ def picks(grid: Grid, explanations: dict[Run, dict]) -> list[Pick]:
     return found
 
 
-def latents_by_city(explanation: dict, run: Run, model: str) -> Drawing:
-    """Rows: cities; columns: the features whose activations the explanation holds."""
+def latents_by_city(explanation: dict, run: Run, model: str, label: str = "") -> Drawing:
+    """Rows: cities; columns: the features whose activations the explanation holds; label: of the method, if any."""
+    name = label or run.method
     features = explanation["features"][: len(explanation["activations"])]
     order = sorted(explanation["cities"], key=lambda city: (city[other(run.target)], city[run.target], city["name"]))
     if run.target == "continent":
@@ -62,7 +63,7 @@ def latents_by_city(explanation: dict, run: Run, model: str) -> Drawing:
     if run.target == "country":
         notes += " Countries of a continent stand together."
     sheet = Sheet(
-        f"What the mask selected: {printable(run.method, 18)}, target {run.target}",
+        f"What the mask selected: {printable(name, 18)}, target {run.target}",
         f"{model_name(model)}  ·  layer {run.layer}, seed {run.seed} (best on validation pairs)  ·  "
         f"the strongest {len(features)} of {explanation['n_selected']:,} selected  ·  {len(order):,} cities",
         notes,
@@ -84,11 +85,8 @@ def latents_by_city(explanation: dict, run: Run, model: str) -> Drawing:
     sheet.figure.colorbar(image, cax=scale, ticks=[low, 0, 1] if low else [0, 1])
     scale.set_title("share", size=7.5, color=FAINT)
     words = "; ".join(f"{each['feature']} on {_best_values(each)}" for each in features[:3])
-    return sheet.drawing(
-        f"Heat map: {len(order)} cities grouped by {run.target} against the {len(features)} strongest features that "
-        f"{printable(run.method)} selected at layer {run.layer}. The strongest three and the values that they tell "
-        f"apart: {printable(words, 300)}."
-    )
+    alt = f"Heat map of {printable(name)}, target {run.target}"
+    return sheet.drawing(alt, f"The strongest three, and the values that they tell apart: {printable(words, 300)}.")
 
 
 def _shades(explanation: dict, rows: list[int]) -> np.ndarray:

@@ -42,12 +42,9 @@ def score_against_kept(grid: Grid, explanations: dict, target: str) -> Drawing |
     shown = [m for m in grid.methods if any(run_of(e).method == m for e in found)]
     ring = lines.Line2D([], [], label="90 % reached", ls="none", marker="o", mfc="none", mec="#5c5c5c", ms=7)
     baselines = [handle(b, marker="none") for b in BASELINES]
-    sheet.key([*baselines, *(handle(m) for m in shown), ring])
-    words = "; ".join(f"{m} {_range([e for e in found if run_of(e).method == m])}" for m in shown)
-    return sheet.drawing(
-        f"Line charts, one per layer: disentangle score, target {target}, when only the best k features of a mask are "
-        f"patched. Needed for 90 % of what the mask has above none: {words}."
-    )
+    sheet.key([*baselines, *(handle(m, grid.labels) for m in shown), ring])
+    words = "; ".join(f"{grid.label(m)} {_range([e for e in found if run_of(e).method == m])}" for m in shown)
+    return sheet.drawing(f"Line charts by layer, target {target}", f"Features needed: {words}.")
 
 
 def _line(ax, method: str, explanation: dict) -> None:

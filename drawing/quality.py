@@ -60,7 +60,7 @@ def sae_quality(quality: dict, labels: dict[str, str] | None = None) -> Drawing:
     if has_raw:
         handles.append(lines.Line2D([], [], color=FAINT, alpha=0.5, ls=(0, (3, 2)), lw=1.1, label="raw residual"))
     sheet.key(handles)
-    return sheet.drawing(_in_words(rows, releases, labels or {}))
+    return sheet.drawing("Line charts, a panel per measure and place", _in_words(rows, releases, labels or {}))
 
 
 def _values(rows: list[dict], measure: str) -> list[float]:
@@ -158,7 +158,4 @@ def _in_words(rows: list[dict], releases: list[str], labels: dict[str, str]) -> 
         variance = [at["explained_variance"] for at in own if at["explained_variance"] is not None]
         if variance:
             parts.append(f"{label_of(release, labels)} {min(variance):.2f} to {max(variance):.2f}")
-    return (
-        "Line charts of SAE quality by layer: squared error, explained variance and spliced accuracy, at the city's "
-        f"position and at all positions. Explained variance at all positions: {', '.join(parts) or 'not measured'}."
-    )
+    return f"Explained variance at all positions: {', '.join(parts) or 'not measured'}."

@@ -5,62 +5,54 @@ depends on the results alone, so the same results give the same page.
 """
 
 import base64
-import json
-from collections import Counter
+import hashlib
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from string import Template
 
 from common.paths import HOME
-from data.names import ATTRIBUTES, KINDS
-from drawing.canvas import Drawing
+from data.names import ATTRIBUTES
 from drawing.collect import Collection
-from drawing.report_features import selected_features
-from drawing.report_tables import TEXT, differences, glance, heads, quality_table, scores, table, text
-from featurizers.methods import BASELINES, METHODS, ordered
+from drawing.report_answer import answer, what_was_run
+from drawing.report_features import ids_of, selected_features
+from drawing.report_figures import Picture, figures
+from drawing.report_settings import files, settings
+from drawing.report_tables import differences, glance, quality_table, scores, text, worked_table
+from featurizers.methods import BASELINES, METHODS
+from grid.profiles import TOY_NOTICE
 from results.estimates import Grid
+from results.worked import worked_pairs
+
+SIDE_BY_SIDE = 8  # layers at most in tables that stand side by side
 
 
-def page(
-    collection: Collection,
-    grid: Grid,
-    mask: str,
-    against: str,
-    shown: dict[str, Drawing],
-    folder: Path,
-    lacking: list[str],
-) -> str:
-    """The whole page; against: what methods are compared with; shown: figures by name; folder: where they lie."""
-    sections = {}
-    compared = grid.compare(against, mask)
-    if grid.results:
-        sections["run"] = ("What was run", _what_was_run(collection, grid))
-        sections["glance"] = (
-            "Scores at a glance",
-            "".join(glance(grid, target, mask, compared) for target in grid.targets),
-        )
-        sections["meaning"] = ("What the scores mean, and do not", "\n" + _own("report_meaning.html"))
-    if compared:
-        sections["differences"] = ("Which is better", differences("differences", compared, mask, grid))
-    if grid.results:
-        controls = grid.compare_controls(mask)
-        content = differences("controls", controls, mask, grid) if controls else "<p>None were run (--controls).</p>"
-        sections["controls"] = ("Against chance: controls", content)
-    sections["figures"] = ("Figures", "".join(_figure(name, drawing, folder) for name, drawing in shown.items()))
-    if grid.results:
-        sections["scores"] = ("All scores", "".join(scores(grid, target) for target in grid.targets))
-    if collection.explanations:
-        explanations = list(collection.explanations.values())
-        sections["selected"] = ("What the masks selected", selected_features(explanations))
-    sections["quality"] = ("SAE quality", quality_table(collection.quality, collection.labels))
-    sections["unmeasured"] = ("Not measured", _unmeasured(collection, grid, lacking))
-    sections["settings"] = ("Settings and provenance", _settings(collection))
-    links = "".join(f'<a href="#{key}">{title}</a> ' for key, (title, _) in sections.items())
-    body = "".join(
-        f'<section id="{key}"><h2>{title}</h2>{content}</section>\n' for key, (title, content) in sections.items()
-    )
+@dataclass(frozen=True)
+class Section:
+    """A part of the page; is_folded: closed on the screen until it is asked for, open in print."""
+
+    key: str
+    title: str
+    content: str
+    is_folded: bool = False
+
+    def html(self) -> str:
+        heading = f"<h2>{self.title}</h2>"
+        inner = f"{heading}{self.content}"
+        if self.is_folded:
+            inner = f"<details><summary>{heading}</summary>{self.content}</details>"
+        return f'<section id="{self.key}">{inner}</section>\n'
+
+
+def page(collection: Collection, grid: Grid, mask: str, against: str, shown: list[Picture], lacking: list[str]) -> str:
+    """The whole page; against: what methods are compared with; shown: its figures; lacking: cells without a result."""
+    sections = [section for section in _sections(collection, grid, mask, against, shown, lacking) if section.content]
+    links = "".join(f'<a href="#{section.key}">{section.title}</a> ' for section in sections)
     notice = f'<p class="notice">{text(collection.notice)}</p>' if collection.notice else ""
-    parts = {"model": text(collection.model), "notice": notice, "links": links, "body": body}
+    script = _own("report.js")
+    parts = {"model": text(collection.model), "notice": notice, "links": links, "script": script}
+    parts["answer"] = _first_screen(collection, grid, mask, against) if grid.results else ""
+    parts["digest"] = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    parts["body"] = "".join(section.html() for section in sections)
     return Template(_own("report.html")).substitute(parts, style=_own("report.css"))
 
 
@@ -69,51 +61,42 @@ def _own(name: str) -> str:
     return (HOME / "drawing" / name).read_text(encoding="utf-8")
 
 
-def _what_was_run(collection: Collection, grid: Grid) -> str:
-    first = grid.results[0]
-    facts = {
-        "model": first["model"],
-        "mode": f"{first['mode']}, split by {first['split']}",
-        "targets": ", ".join(grid.targets),
-        "methods": ", ".join(ordered(r["method"] for r in grid.results)),
-        "layers": ", ".join(map(str, grid.layers)),
-        "seeds": ", ".join(map(str, grid.seeds)),
-        "cities": _counts(grid.n_cities) or "not recorded",
-        "test pairs": _pair_counts(grid),
-        "runs": f"{len(grid.results):,}",
-        "results of": datetime.fromtimestamp(collection.modified, UTC).strftime("%Y-%m-%d (UTC)"),
-    }
-    if grid.labels:
-        facts["names of own SAEs"] = "; ".join(f"{label}: {method}" for method, label in grid.labels.items())
-    if grid.warnings:
-        facts["warnings"] = "; ".join(grid.warnings)
-    return "<dl>" + "".join(f"<dt>{text(k)}</dt><dd>{text(v)}</dd>" for k, v in facts.items()) + "</dl>"
+def _first_screen(collection: Collection, grid: Grid, mask: str, against: str) -> str:
+    day = datetime.fromtimestamp(collection.modified, UTC).strftime("%Y-%m-%d (UTC)")
+    where = " in the toy world, which says nothing of real SAEs" if collection.notice == TOY_NOTICE else ""
+    best = f'<section id="answer"><h2>Which method is best{where}</h2>{answer(grid, mask, against)}</section>\n'
+    return best + f'<section id="run"><h2>On what</h2>{what_was_run(grid, day)}</section>'
 
 
-def _counts(numbers: list[int]) -> str:
-    return " or ".join(f"{n:,}" for n in numbers)
-
-
-def _pair_counts(grid: Grid) -> str:
-    parts = []
-    for target in grid.targets:
-        tests = [r["test"]["hard"] for r in grid.results if r["target"] == target]
-        counts = [_counts(sorted({test.get(f"n_{kind}") for test in tests} - {None})) for kind in KINDS]
-        if all(counts):
-            parts.append(f"{target}: {counts[0]} cause, {counts[1]} isolation")
-    return "; ".join(parts) or "not recorded"
-
-
-# ---------------------------------------------------------------- the rest
-
-
-def _figure(name: str, drawing: Drawing, folder: Path) -> str:
-    image = base64.b64encode((folder / f"{name}.svg").read_bytes()).decode("ascii")
-    return (
-        f'<figure id="{name}"><div class="frame" tabindex="0" role="region" aria-label="{text(name)}">'
-        f'<img src="data:image/svg+xml;base64,{image}" alt="{text(drawing.alt)}"></div>'
-        f"<figcaption>{text(drawing.caption)}</figcaption></figure>\n"
-    )
+def _sections(
+    collection: Collection, grid: Grid, mask: str, against: str, shown: list[Picture], lacking: list[str]
+) -> list[Section]:
+    """All that the first screen rests on, in this order; a section without content is left out."""
+    compared, ids = grid.compare(against, mask), ids_of(collection.explanations)
+    drawn = {part: figures([p for p in shown if p.section == part]) for part in ("figures", "quality", "training")}
+    worked = [found for target in grid.targets if (found := worked_pairs(grid, target, mask))]
+    controls = grid.compare_controls(mask) if grid.results else []
+    chance = differences("controls", controls, mask, grid) if controls else "<p>None were run (--controls).</p>"
+    at_a_glance = "".join(glance(grid, target, mask, compared, ids) for target in grid.targets)
+    if 0 < len(grid.layers) <= SIDE_BY_SIDE:
+        at_a_glance = f'<div class="columns">{at_a_glance}</div>'
+    every = "".join(scores(grid, target, ids) for target in grid.targets)
+    selected = selected_features(collection.explanations, ids, grid.labels) if collection.explanations else ""
+    return [
+        Section("glance", "Scores at a glance", at_a_glance),
+        Section("meaning", "What the scores mean, and do not", _own("report_meaning.html") if grid.results else ""),
+        Section("differences", "Differences", differences("differences", compared, mask, grid) if compared else ""),
+        Section("controls", "Against chance: controls", chance if grid.results else ""),
+        Section("worked", "Single pairs", worked_table(worked, grid) if worked else ""),
+        Section("figures", "Figures", drawn["figures"]),
+        Section("scores", "All scores", every),
+        Section("selected", "What the masks selected", selected),
+        Section("quality", "SAE quality", drawn["quality"] + quality_table(collection.quality, collection.labels)),
+        Section("unmeasured", "Not measured", _unmeasured(collection, grid, lacking)),
+        Section("training", "Training", drawn["training"], True),
+        Section("settings", "Settings and provenance", settings(collection), True),
+        Section("files", "Files", files(collection) if grid.results else "", True),
+    ]
 
 
 def _unmeasured(collection: Collection, grid: Grid, lacking: list[str]) -> str:
@@ -128,44 +111,10 @@ def _unmeasured(collection: Collection, grid: Grid, lacking: list[str]) -> str:
         items.append(f"Cells of the grid without a result: {'; '.join(lacking)}.")
     if len(grid.seeds) == 1:
         items.append("How much scores vary over seeds: one seed was run. Intervals are over cities only.")
-    if grid.results:
-        items.append("Intervals of the baseline reconstruction.")
+    if grid.results and not collection.explanations:
+        items.append("What the masks selected: no files of main.py --explain.")
     if collection.quality is None:
         items.append("SAE quality (squared error, explained variance, spliced accuracy): no file of eval_sae.py.")
     if collection.problems:
         items.append(f"Files that were left out as broken or foreign: {'; '.join(collection.problems)}.")
-    return "<ul>" + "".join(f"<li>{text(item)}</li>" for item in items) + "</ul>"
-
-
-def _settings(collection: Collection) -> str:
-    """Every setting with its values; several where runs differ, as layers and methods do."""
-    by_run = ("target", "method", "layer", "seed")
-    configs = [{k: v for k, v in r["config"].items() if k not in by_run} for r in collection.results]
-    quality = [collection.quality] if collection.quality else []
-    rows = ""
-    for source, settings in (
-        ("masks", configs),
-        ("masks", [_provenance(r) | r["versions"] for r in collection.results]),
-        ("SAE quality", [q["config"] | (_as_dict(q.get("versions"))) | _provenance(q) for q in quality]),
-    ):
-        for key in dict.fromkeys(key for one in settings for key in one):
-            counts = Counter(json.dumps(one.get(key), sort_keys=True, default=str) for one in settings)
-            rows += f'<tr><td>{source}</td><th scope="row">{text(key)}</th><td>{text(_values(counts))}</td></tr>'
-    caption = "As saved with the results. null: plays no part. Where runs differ, the number of runs stands behind."
-    return table("settings-table", caption, f"<tr>{heads(('of', 'setting', 'value'), TEXT)}</tr>", rows)
-
-
-def _provenance(content: dict) -> dict:
-    return {"commit": content.get("commit"), "device": content.get("device")}
-
-
-def _as_dict(value) -> dict:
-    return value if isinstance(value, dict) else {}
-
-
-def _values(counts: Counter, most: int = 8) -> str:
-    """'0.003 (60), null (36)'; one value stands alone."""
-    if len(counts) == 1:
-        return next(iter(counts))[:300]
-    said = [f"{value[:60]} ({n})" for value, n in counts.most_common(most)]
-    return ", ".join(said) + (f" and {len(counts) - most} more values" if len(counts) > most else "")
+    return "<ul>" + "".join(f"<li>{text(item)}</li>" for item in items) + "</ul>" if items else ""

@@ -3,7 +3,7 @@
 import math
 
 from drawing.canvas import FAINT, INK, Drawing, Sheet, handle, name_ticks, plot, style_of, whole_axis
-from drawing.captions import MASK_WORDS, describe, interval_note
+from drawing.captions import describe, interval_note
 from featurizers.methods import BASELINES, method_named, originals_of
 from imports import lines, np
 from results.estimates import Estimate, Grid
@@ -51,10 +51,8 @@ def by_layer(grid: Grid, target: str, mask: str, published: dict | None = None) 
     if published:
         handles.append(lines.Line2D([], [], color=FAINT, alpha=0.6, lw=1.2, ls=(0, (4, 2)), label="as published"))
     sheet.key(handles)
-    return sheet.drawing(
-        f"Line chart: disentangle score, target {target}, {MASK_WORDS[mask]}, layers {grid.layers[0]} to "
-        f"{grid.layers[-1]}. Highest of each: {', '.join(_best(grid.label(m), found) for m, found in shown.items())}."
-    )
+    best = ", ".join(_best(grid.label(m), found) for m, found in shown.items())
+    return sheet.drawing(f"Line chart, target {target}", f"Highest of each: {best}.")
 
 
 def as_published(paper: dict, target: str) -> Drawing:
@@ -76,8 +74,7 @@ def as_published(paper: dict, target: str) -> Drawing:
     _dress(ax, layers)
     sheet.key([handle(method) for method in ("none", *scores)])
     best = ", ".join(f"{m} {max(points.values()):.2f}" for m, points in scores.items())
-    alt = f"Line chart of the paper's published disentangle scores, target {target}, 12 layers. Highest: {best}. "
-    return Drawing(sheet.figure, notes, alt + f"Doing nothing: {baseline}.")
+    return sheet.drawing(f"Line chart, target {target}", f"Highest: {best}. Doing nothing: {baseline}.")
 
 
 def _best(name: str, estimates: dict[int, Estimate]) -> str:

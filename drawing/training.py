@@ -46,7 +46,7 @@ def by_epoch(grid: Grid, layer: int, measure: str) -> Drawing:
     sheet.name_outer("epoch", MEASURES[measure])
     sheet.key([handle(method, grid.labels) for method in grid.methods if any(m == method for _, m in curves)])
     ends = [f"{grid.label(m)} ({t}) {fmean(c[max(c)]):.2f}" for (t, m), c in curves.items()]
-    return sheet.drawing(f"Line chart: training {measure} by epoch at layer {layer}. At the end: {', '.join(ends)}.")
+    return sheet.drawing(f"Line chart of {measure}, layer {layer}", f"At the end: {', '.join(ends)}.")
 
 
 def _curve(histories: list[list[dict]], measure: str) -> dict[int, list[float]]:

@@ -4,6 +4,7 @@ from common.text import shortened
 from featurizers.methods import BASELINES
 from masks.names import SCORES
 from results.estimates import Comparison, Estimate, Grid, not_compared
+from results.worked import worked_pairs
 
 WIDTH = 79
 FALLING = "*"  # behind the name of a method whose mask was not trained out
@@ -12,6 +13,9 @@ HEAD = (
     "method            cause isol.  dis. [95 %       ]  cause isol.  dis.   selected"
 )
 HEAD_OF_COMPARISONS = " L method             diff. [95 %         ]      p   Holm  says        detects"
+
+HEAD_OF_WORKED = "           base          source        asked for before    after     wanted"
+SHORT = {"worked": "worked", "failed on cause": "not cause", "failed on isolation": "not isol."}
 
 
 def table(grid: Grid, mask: str, against: str) -> str:
@@ -151,3 +155,27 @@ def _labels(grid: Grid, methods, width: int) -> dict[str, str]:
     short = {method: shortened(grid.label(method), width) for method in methods}
     alike = [method for method in methods if list(short.values()).count(short[method]) > 1]
     return short | {m: f"{shortened(grid.label(m), width - 3)} #{i}" for i, m in enumerate(alike, 1)}
+
+
+def worked_lines(grid: Grid, mask: str) -> list[str]:
+    """Of each target the worked pairs (results.worked), a line each, under the question of the first."""
+    lines = []
+    names = _labels(grid, grid.methods, 17)
+    for target in grid.targets:
+        worked = worked_pairs(grid, target, mask)
+        if worked is None:
+            continue
+        about = f"{names[worked.method]} at layer {worked.layer}, seed {worked.seed}, {mask} mask"
+        lines += ["", f"{target}: single test pairs, {about}"]
+        if not worked.is_kept:
+            lines.append("answers were not kept when this result was made; --force redoes it")
+        if worked.pairs:
+            lines.append(HEAD_OF_WORKED)
+        for pair in worked.pairs:
+            cities = (f"{shortened(city, 13):<13}" for city in (pair.base, pair.source))
+            said = (f"{shortened(word, 9):<9}" for word in (pair.before, pair.after, pair.wanted.split()[0]))
+            lines.append(" ".join([f"{SHORT[pair.shown_as]:<10}", *cities, f"{pair.asked:<9}", *said]).rstrip())
+        lines += [f"no pair {name}" for name in worked.lacking]
+        if worked.pairs:
+            lines.append(f'the first question: "{worked.pairs[0].question}"')
+    return lines

@@ -10,6 +10,7 @@ from common.stopping import held
 from common.text import shortened
 from data.names import PARTS
 from data.pairs import PairBatch
+from data.prompts import words_of
 from featurizers.base import Featurizer
 from featurizers.controls import random_features, shuffled_labels
 from featurizers.methods import BASELINES, Ingredients, method_named
@@ -23,9 +24,9 @@ from grid.spec import GridSpec, Pairs, is_original
 from imports import torch
 from masks.engines import ENGINES, FastEngine, NnsightEngine
 from masks.names import MASKS, SCORES
-from masks.scores import outcomes, score
+from masks.scores import answers, score
 from masks.training import MaskRun, Trained, Training, fixed_theta, untrained
-from results.outcomes import seed_intervals
+from results.outcomes import KEPT_ANSWERS, seed_intervals
 from results.reading import digest_of
 from results.run import Run
 from saes.autoencoder import SparseAutoencoder
@@ -217,13 +218,16 @@ class Trainer:
         pairs = self._pairs(run)
         scores = {}
         for part in PARTS:
-            hits = outcomes(engine, trained.theta, pairs.parts[part], s.temperature[1])
-            scores[part] = {mask: score(hits[mask], pairs.parts[part].is_cause) for mask in hits}
+            batch = pairs.parts[part]
+            best = answers(engine, trained.theta, batch, s.temperature[1])
+            scores[part] = {mask: score(best[mask] == batch.label, batch.is_cause) for mask in best}
+        best |= {name: self._baseline(run, name, 1.0 if name == "full" else 0.0) for name in BASELINES}
+        if method.release:
+            best["reconstruction"] = self._baseline(run, run.method, 0.0)
+        hits = {name: best_N == batch.label for name, best_N in best.items()}
         for mask in MASKS:
             scores["test"][mask]["interval95"] = seed_intervals(hits[mask].numpy(), pairs.test, s.cluster)
-        hits |= {name: self._baseline(run, name, 1.0 if name == "full" else 0.0) for name in BASELINES}
-        if method.release:
-            hits["reconstruction"] = self._baseline(run, run.method, 0.0)
+        kept = {name: best[name].int() for name in KEPT_ANSWERS}
         theta = engine.widen(trained.theta)
         result = {
             **{key: getattr(run, key) for key in ("target", "method", "layer", "seed")},
@@ -242,6 +246,7 @@ class Trainer:
                 for name in (*BASELINES, "reconstruction")
             },
             "history": trained.history,
+            "words": words_of(self.subject.tokenizer, torch.cat(list(kept.values())).tolist()),
             "pairs": pairs.file.name,
             "verified": self.spec.verified.for_result() if self.spec.verified else None,
             "seconds": round(trained.seconds + time.perf_counter() - began, 3),
@@ -249,6 +254,7 @@ class Trainer:
         }
         tensors = {"theta": theta, **(prepared.featurizer.saved() if prepared.featurizer else {})}
         self.lease.require()
+        tensors |= {f"answer_{name}": best_N for name, best_N in kept.items()}
         self.spec.store.write(run, result, tensors | {f"outcome_{name}": hit_N for name, hit_N in hits.items()})
         if self.spec.wandb_mode:
             wandb_log.log(run, result, s.output, self.spec.wandb_mode)
@@ -280,12 +286,12 @@ class Trainer:
         return {name: scores[name] for name in SCORES}
 
     def _baseline(self, run: Run, method: str, mask: float) -> torch.Tensor:
-        """[N] bool: the test pairs that a method's features with a constant mask get right."""
+        """[N] int64: the answers to the test pairs with a constant mask over a method's features."""
         key = (run.target, run.seed, method, mask)
         if key not in self.baselines:
             name = method if method_named(method).release else "full"
             engine = self._prepared(Run(run.target, name, run.layer, run.seed)).engine
             theta = untrained(engine, mask, self.settings.device).theta
             temperature = self.settings.temperature[1]
-            self.baselines[key] = outcomes(engine, theta, self._pairs(run).parts["test"], temperature)["hard"]
+            self.baselines[key] = answers(engine, theta, self._pairs(run).parts["test"], temperature)["hard"]
         return self.baselines[key]

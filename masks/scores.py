@@ -39,10 +39,15 @@ def score(hits, is_cause) -> dict:
     }
 
 
-def outcomes(engine, theta, pairs: PairBatch, temperature: float) -> dict[str, torch.Tensor]:
-    """Which pairs are answered right with the soft mask at this temperature and with the hard one: [N] bool each."""
+def answers(engine, theta, pairs: PairBatch, temperature: float) -> dict[str, torch.Tensor]:
+    """The likeliest tokens with the soft mask at this temperature and with the hard one: [N] int64 each."""
     soft, hard = soft_mask(theta, temperature), hard_mask(theta)
-    found = {"soft": predictions(engine, pairs, soft) == pairs.label}
+    found = {"soft": predictions(engine, pairs, soft)}
     is_fixed = torch.equal(soft, hard)  # such a mask is both
-    found["hard"] = found["soft"] if is_fixed else predictions(engine, pairs, hard) == pairs.label
+    found["hard"] = found["soft"] if is_fixed else predictions(engine, pairs, hard)
     return found
+
+
+def outcomes(engine, theta, pairs: PairBatch, temperature: float) -> dict[str, torch.Tensor]:
+    """Which pairs are answered right, with the masks of `answers`: [N] bool each."""
+    return {mask: best_N == pairs.label for mask, best_N in answers(engine, theta, pairs, temperature).items()}

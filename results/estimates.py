@@ -177,6 +177,11 @@ class Grid:
         layer = max(found, key=lambda layer: (found[layer], -layer))
         return Choice(layer, len(found), found[layer], self.score(target, method, layer, mask, "disentangle"))
 
+    def best(self, target: str, mask: str) -> tuple[str, Choice] | None:
+        """The method that does best on the validation pairs, with its layer there; of equal ones the first."""
+        found = [(method, choice) for method in self.methods if (choice := self.choice(target, method, mask))]
+        return max(found, key=lambda each: each[1].validation, default=None)
+
     # ------------------------------------------------------------ differences
 
     def compare(self, against: str, mask: str) -> list[Comparison]:

@@ -70,9 +70,11 @@ def read_json(path: Path, shape) -> dict:
 
 
 def read_result(path: Path, root: Path) -> dict:
-    """A result as main.py wrote it below OUTPUT/MODEL (root), with two more keys of what lies beside it:
+    """A result as main.py wrote it below OUTPUT/MODEL (root), with three more keys of what lies beside it:
 
     "outcomes": {"hard", "soft", "none", "full" and of SAEs "reconstruction": [N] bool, was each test pair right?}
+    "answers": {"hard", "soft", "none": [N] int, the token that each was answered with}, whose texts are "words";
+        of results that were made before answers were kept {}
     "test_pairs": NamedPairs
 
     Raises Damaged.
@@ -83,7 +85,8 @@ def read_result(path: Path, root: Path) -> dict:
         raise Damaged(f"it says that it is {name}")
     if digest_of(result) != result["digest"]:
         raise Damaged(ALTERED)
-    outcomes = _outcomes(path.with_suffix(".safetensors"), result["tensors_digest"])
+    tensors = _tensors(path.with_suffix(".safetensors"), result["tensors_digest"])
+    outcomes = {name: hit_N.astype(bool) for name, hit_N in tensors["outcome"].items()}
     pairs = _test_pairs(root / result["target"] / Path(result["pairs"]).name, result["config"]["pairs_digest"])
     for part, mask in itertools.product(("train", "validation", "test"), MASKS):
         scores = result[part][mask]
@@ -92,17 +95,25 @@ def read_result(path: Path, root: Path) -> dict:
     for mask in MASKS:
         if not _follows(result["test"][mask], outcomes.get(mask), pairs.is_cause_N):
             raise Damaged(f"its {mask} scores do not follow from its outcomes")
-    return {**result, "outcomes": outcomes, "test_pairs": pairs}
+    words = result.get("words", {})
+    for name, token_N in tensors["answer"].items():
+        if token_N.shape != pairs.is_cause_N.shape or not {str(token) for token in token_N.tolist()} <= words.keys():
+            raise Damaged(f"its {name} answers fit neither its pairs nor its words")
+    return {**result, "outcomes": outcomes, "answers": tensors["answer"], "words": words, "test_pairs": pairs}
 
 
-def _outcomes(path: Path, digest: str) -> dict:
-    """The saved outcomes among a result's tensors; theta and rotation stay on disk."""
+def _tensors(path: Path, digest: str) -> dict[str, dict]:
+    """The saved outcomes and answers among a result's tensors, by name; theta and rotation stay on disk."""
     try:
         if file_digest(path) != digest:
             raise Damaged(f"{path.name} is of another run, or {ALTERED}")
         with safetensors.safe_open(path, framework="np") as file:
-            names = [name for name in file.keys() if name.startswith("outcome_")]  # noqa: SIM118 - it is no dict
-            return {name.removeprefix("outcome_"): file.get_tensor(name).astype(bool) for name in names}
+            found: dict[str, dict] = {"outcome": {}, "answer": {}}
+            for name in file.keys():  # noqa: SIM118 - it is no dict
+                kind, _, of = name.partition("_")
+                if kind in found:
+                    found[kind][of] = file.get_tensor(name)
+            return found
     except OSError as error:
         raise Damaged(f"{path.name}: {error.strerror or error}") from None
 

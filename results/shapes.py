@@ -96,6 +96,7 @@ RESULT = {
     "interval_unit": is_a(str),
     "baselines": {"none": THREE, "full": THREE, "reconstruction": maybe(THREE)},
     # A loss may be NaN or infinite (a training that diverged): that is drawn as a gap.
+    "words?": lambda words: isinstance(words, dict) and all(map(is_a(str), words.values())),
     "history": [{"epoch": is_count, "loss": is_a(float | int), "accuracy": is_share}],
     "versions": is_a(dict),
     "verified?": maybe(is_a(dict)),

@@ -1,6 +1,7 @@
 """Figures and table of what masks selected, from explanations written by hand."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,12 @@ from helpers_results import N_FEATURES, fingerprint, small_grid
 from test_visualisation import require_legible, run, texts
 
 from data.names import ATTRIBUTES
-from drawing import figures
+from drawing import figures, report_figures
 from drawing.canvas import look
 from drawing.collect import collect
 from drawing.latents import Pick, latents_by_city, picks
 from drawing.needed import score_against_kept
+from drawing.report_features import selected_features
 from grid.profiles import TOY_NOTICE
 from results.estimates import Grid
 from results.run import Run
@@ -103,7 +105,7 @@ def test_figures_are_drawn_where_explanations_are(root, tmp_path, capsys):
     page = (tmp_path / "fig" / "report.html").read_text()
     assert all(f'<figure id="{name}">' in page for name in names)
     assert page.count('id="selected-table"') == 1
-    row = '<td class="text">country</td><td class="text">1</td><th scope="row">openai</th><td>0</td><td>30</td>'
+    row = '<td class="text">country</td><td>1</td><th scope="row">openai</th><td>0</td><td>30</td>'
     row += f'<td>16</td><td>0.62</td><td>0.12</td><td class="text">0 (+0.250, country 3), <a href="{PAGE}">7</a>'
     assert row in page
 
@@ -121,6 +123,48 @@ def test_lines_and_rings_are_the_numbers_of_the_files(root):
         assert (*found["needed-das"].get_xdata(), *found["needed-das"].get_ydata()) == (16, 0.4)
         assert list(found["line-none"].get_ydata()) == [0.5, 0.5]
         assert list(found["line-full"].get_ydata()) == [0.53125, 0.53125]
+
+
+def test_scores_link_to_the_features_behind_them(root, tmp_path, capsys):
+    """From each explained cell at a glance and among all scores, to the first row of its target, layer and method."""
+    assert run(capsys, "--results", root.parent, "--output", tmp_path / "fig", "--report")[0] == 0
+    page = (tmp_path / "fig" / "report.html").read_text()
+    wanted = {
+        (target, method, layer) for target in ATTRIBUTES for method in ("neuron", "das", "openai") for layer in (0, 1)
+    }
+    rows = re.findall(
+        r'<tr id="(selected-[^"]+)" tabindex="-1"><td class="text">(\w+)</td><td>(\d)</td>'
+        r'<th scope="row">(\w+)</th>',
+        page,
+    )
+    place = {(target, method, int(layer)): name for name, target, layer, method in rows}
+    assert place.keys() == wanted
+    assert len(set(place.values())) == len(wanted)
+    links = re.findall(
+        r'data-target="(\w+)" data-layer="(\d)" data-method="(\w+)"><th scope="row">'
+        r'<a href="#([^"]+)">\w+</a>',
+        page,
+    )
+    assert {(target, method, int(layer)): name for target, layer, method, name in links} == place
+    assert len(links) == len(wanted)
+    glance = page.partition('id="glance-country"')[2].partition("</table>")[0]
+    assert re.findall(r'href="#([^"]+)"', glance) == [
+        place["country", method, layer] for method in ("neuron", "das", "openai") for layer in (0, 1)
+    ]
+
+
+def test_a_label_stands_for_a_method(root):
+    collection, names = collect(root), {"openai": "my SAE"}
+    grid, of = Grid(collection.results, labels=names), Run("country", "openai", 0, 0)
+    with look():
+        needed = score_against_kept(grid, collection.explanations, "country")
+        assert "my SAE" in texts(needed.figure)
+        assert "openai" not in texts(needed.figure) + needed.summary
+        inputs = figures.Inputs(collection, grid, "hard", "neuron", None)
+        (latents,) = [entry for entry in figures.FIGURES if entry.name == "latents_{}"]
+        assert "What the mask selected: my SAE" in texts(latents.draw(inputs, Pick(of)).figure)
+    row = selected_features({of: collection.explanations[of]}, {}, names)
+    assert '<th scope="row">my SAE</th>' in row
 
 
 def test_cities_stand_by_value_and_features_by_their_own_scale(root):
@@ -167,7 +211,7 @@ def test_nothing_overlaps_and_nothing_is_cut_off(root):
 def test_a_strangers_explanations_are_named_in_a_line_and_left_out(root, tmp_path, capsys, monkeypatch):
     shown = []
     monkeypatch.setattr(figures, "save", lambda *about, **_: shown.append(about[2]))
-    monkeypatch.setattr(figures.report, "_figure", lambda *_: "")
+    monkeypatch.setattr(report_figures, "parts", lambda _: (b"", None))
     first = explanation(root, Run("country", "das", 0, 0))
     cut = write(root, first)
     cut.write_text(cut.read_text()[:500])
@@ -192,7 +236,7 @@ def test_a_strangers_explanations_are_named_in_a_line_and_left_out(root, tmp_pat
         assert words in skipped
     page = (tmp_path / "fig" / "report.html").read_text()
     assert "onclick" not in page.replace("&quot;", '"').partition('id="unmeasured"')[0]
-    assert "<script" not in page
+    assert page.count("<script") == 1
     assert "&lt;script&gt;" in page
     assert "latents_continent_das" in shown
     assert "latents_country_das" not in shown

@@ -132,7 +132,9 @@ def test_tensors(small):
     for name, result in results(small[0]).items():
         theta = result["tensors"]["theta"]
         outcomes = ["full", "hard", "none", *["reconstruction"] * (result["method"] == "bloom"), "soft"]
-        assert sorted(result["tensors"]) == [*(f"outcome_{name}" for name in outcomes), "theta"], name
+        answers = [f"answer_{name}" for name in ("hard", "none", "soft")]
+        assert sorted(result["tensors"]) == [*answers, *(f"outcome_{name}" for name in outcomes), "theta"], name
+        assert {str(token) for key in answers for token in result["tensors"][key].tolist()} == result["words"].keys()
         assert theta.dtype == torch.float32
         assert theta.shape == (256 if result["method"] == "bloom" else 64,)
         assert result["n_features"] == len(theta)

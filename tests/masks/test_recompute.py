@@ -308,7 +308,7 @@ def test_theta_and_rotation_are_as_described(grids, judge, name):
         x = judge.vectors_after(layer)
         n_features = x.shape[1]
         outcomes = {f"outcome_{name}" for name, scores in result["baselines"].items() if scores}
-        expected = {"theta", "outcome_soft", "outcome_hard"} | outcomes
+        expected = {"theta", "outcome_soft", "outcome_hard", "answer_soft", "answer_hard", "answer_none"} | outcomes
         method, _, control = method.partition(":")
         assert set(saved.tensors) == (expected | {"rotation"} if method == "das" else expected)
         if method == "das":
