@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     import scipy
     import scipy.special as scipy_special
     import scipy.stats as scipy_stats
+    import sklearn
+    import sklearn.linear_model as linear_model
+    import sklearn.svm as svm
     import submitit
     import tokenizers
     import torch
@@ -51,6 +54,7 @@ MODULES = {  # name here -> module, where the two differ
     "hub_constants": "huggingface_hub.constants",
     "hub_logging": "huggingface_hub.utils.logging",
     "hub_utils": "huggingface_hub.utils",
+    "linear_model": "sklearn.linear_model",
     "lines": "matplotlib.lines",
     "np": "numpy",
     "pa": "pyarrow",
@@ -61,12 +65,14 @@ MODULES = {  # name here -> module, where the two differ
     "safetensors_torch": "safetensors.torch",
     "scipy_special": "scipy.special",
     "scipy_stats": "scipy.stats",
+    "svm": "sklearn.svm",
 }
 LIBRARIES = {  # library -> what pip calls it
     **{name: name for name in ("matplotlib", "nnsight", "numpy", "requests", "safetensors", "scipy")},
     "submitit": "submitit",
     **{name: name for name in ("huggingface_hub", "tokenizers", "torch", "tqdm", "transformers", "wandb")},
     "sae_lens": "sae-lens",
+    "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }
 # Not in requirements.txt: the versions that were tried.

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from common import command
+from common.errors import UserError
 from featurizers.labels import parse_labels
 from grid.launchers import LAUNCHERS
 from grid.profiles import notice_of
@@ -54,14 +55,19 @@ def print_results(results: list[dict], settings: Settings, root: Path, labels: d
     from results.published import as_json, paper_for
     from results.worked import worked_pairs
 
-    grid = Grid(results, settings.cluster, labels)
+    grid = Grid(results, settings.cluster if settings.cluster_named else None, labels)
     mask = default_mask(settings.mode)
     paper = paper_for(grid)
     content = grid.as_json(settings.against, mask) | ({"published": as_json(grid, paper)} if paper else {})
+    templates = grid.with_templates_held_out()
+    if templates:
+        content["templates_held_out"] = templates.as_json(settings.against, mask)
     content["worked_pairs"] = [asdict(found) for target in grid.targets if (found := worked_pairs(grid, target, mask))]
     write_json(root / "estimates.json", content)
     print(table(grid, mask, settings.against))
     print(summary(grid))
+    if templates:
+        print(table(templates, mask, settings.against))
     print("\n".join(worked_lines(grid, mask)))
     if text := reproduction(grid):
         print(text)
@@ -91,17 +97,23 @@ def _grid_of(settings: Settings, settles: bool = True):
 def show_plan(settings: Settings) -> None:
     from grid.experiment import Experiment
     from grid.forecast import print_forecast
+    from grid.inputs import answers_path
     from grid.plan import print_plan
 
     store, runs, info = _grid_of(settings)
     print_plan(runs, store, settings, info.n_layers)
-    print_forecast(Experiment(settings, store, runs))
+    if settings.ravel and not answers_path(settings).exists():
+        print("no forecast: the model has not been asked RAVEL's prompts yet")
+    else:
+        print_forecast(Experiment(settings, store, runs))
 
 
 def show_power(settings: Settings) -> None:
     from grid.inputs import set_up
     from grid.power import print_power
 
+    if settings.ravel:
+        raise UserError("--plan reckons with a table of cities, not with RAVEL's facts; leave --templates ravel out")
     store, runs, info = _grid_of(settings)
     set_up(settings)
     print_power(runs, store, settings, info.n_layers)
@@ -166,7 +178,7 @@ def use_finished(settings: Settings) -> None:
     labels = found.labels
     if settings.label:
         labels = keep_labels(store.root, parse_labels(settings.label, found.methods))
-    grid = Grid(found.results, settings.cluster, labels)
+    grid = Grid(found.results, settings.cluster if settings.cluster_named else None, labels)
     if settings.compare:
         mask = default_mask(grid.results[0]["mode"])
         print(comparison_table(grid, *settings.compare, mask))

@@ -169,6 +169,11 @@ class Subject:
         self._compare(cache)
         return cache
 
+    def likeliest(self, prompts: Prompts, batch_size: int = 64, progress: bool = True) -> torch.Tensor:
+        """[R] int64: the likeliest next token of every prompt."""
+        asked = Harvest(self.layers, prompts, [], self.device)
+        return AtOnce(batch_size, "prompts")(lambda n: asked.likeliest(n, progress))
+
     def layer_cache(self, cache: ActivationCache, layer: int) -> LayerCache:
         """What a patch after this layer needs; of the layer asked for last it is kept."""
         known = self._layer_cache

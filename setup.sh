@@ -3,7 +3,7 @@
 #
 #   ./setup.sh                   what the scripts need (requirements.txt)
 #   ./setup.sh tests             that and what the tests need
-#   ./setup.sh data              also RAVEL's city files, to data/ravel
+#   ./setup.sh data              also RAVEL's facts and templates, to data/ravel
 #   ./setup.sh model             also GPT-2 small, to the Hugging Face cache
 #   ./setup.sh openai            also OpenAI's SAEs, to saved_models/saes;
 #                                likewise bloom, apollo

@@ -16,7 +16,6 @@ from pathlib import Path
 from common import command
 from common.errors import UserError
 from common.paths import HOME
-from data.names import UNITS
 from featurizers.methods import is_method
 from grid.finished import LABEL_HELP, read_sides
 from grid.settings import Parser
@@ -31,11 +30,9 @@ def read_arguments(argv: list[str] | None) -> Namespace:
     p.add_argument("--model", metavar="NAME", help="as given to main.py (the only one there, or GPT-2 small)")
     p.add_argument("--output", type=Path, metavar="DIR", help="where figures go (figures)")
     p.add_argument("--mask", choices=MASKS, help="whose scores are drawn (mode paper: soft, mode strict: hard)")
-    p.add_argument(
-        "--cluster", choices=UNITS, default="country", help="what intervals take to be independent (%(default)s)"
-    )
+    p.add_argument("--cluster", metavar="UNIT", help="what intervals take to be independent (as main.py took it)")
     p.add_argument("--against", default="neuron", metavar="METHOD", help="compare the others with it (%(default)s)")
-    p.add_argument("--compare", nargs=2, metavar=("A", "B"), help="also draw A minus B; METHOD, or METHOD@LAYER")
+    p.add_argument("--compare", nargs=2, metavar=("A", "B"), help="also draw A minus B; METHOD, or METHOD@L5")
     p.add_argument("--label", action="append", default=[], metavar="SAE=NAME", help=LABEL_HELP)
     p.add_argument("--paper", action="store_true", help="draw the paper's published numbers and no results")
     p.add_argument("--report", action="store_true", help="also write OUTPUT/report.html, one page with everything")

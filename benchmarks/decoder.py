@@ -20,8 +20,8 @@ from step import SCHEDULE, Stepper, steppers_of
 from turns import BATCH_SIZE, in_turns, one_thread, ratios, shown, spread, timed, verdict
 
 from common.command import peak_gb
+from data.batches import PairBatch
 from data.facts import read_cities
-from data.pairs import PairBatch
 from data.prompts import Prompts, build_prompts, known_facts
 from decoder.activations import ActivationCache
 from imports import functional, torch

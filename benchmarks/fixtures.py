@@ -4,9 +4,10 @@ from pathlib import Path
 
 from machine import HOME
 
+from data.batches import PairBatch
 from data.facts import read_cities
-from data.names import ATTRIBUTES
-from data.pairs import PairBatch, batch_of, make_pairs
+from data.names import PAPER
+from data.pairs import batch_of, make_pairs
 from data.prompts import EXAMPLES, Prompts, build_prompts, sentence
 from featurizers.base import Featurizer
 from featurizers.das import Das
@@ -46,8 +47,8 @@ def build_subject(device: str = "cpu") -> tuple[Subject, Prompts]:
     model = transformers.GPT2LMHeadModel(transformers.GPT2Config())
     table = [city for city in read_cities(HOME / "data" / "cities.csv") if city.name.isalpha()]
     cities = [table[i * len(table) // N_CITIES] for i in range(N_CITIES)]  # from all continents
-    facts = [(c.name, a, c.value(a)) for c in cities for a in ATTRIBUTES]
-    facts += [(example["city"], a, example[a]) for example in EXAMPLES for a in ATTRIBUTES]
+    facts = [(c.name, a, c.value(a)) for c in cities for a in PAPER]
+    facts += [(example["city"], a, example[a]) for example in EXAMPLES for a in PAPER]
     tokenizer = word_tokenizer([sentence(attribute, name, value) for name, attribute, value in facts])
     prompts = build_prompts(cities, tokenizer, "few-shot", one_token=True)
     found = [(PROMPT_LENGTHS[p.attribute], N_SUFFIX) == (len(p.tokens), len(p.tokens) - p.at) for p in prompts.rows]

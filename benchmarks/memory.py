@@ -34,7 +34,7 @@ def make(folder: Path, layer: int) -> None:
     for part in (subject.model, subject.tokenizer):
         part.save_pretrained(folder / "model")
     with open(folder / "cities.csv", "w", encoding="utf-8") as file:
-        rows = [(city.name, city.country, city.continent) for city in prompts.cities]
+        rows = [(city.name, city.value("country"), city.value("continent")) for city in prompts.entities]
         csv.writer(file).writerows([("city", "country", "continent"), *rows])
     for release in WIDTHS:
         write_sae(release, folder / "saes", random_sae(release, x_RD, layer), subject.n_layers)

@@ -12,7 +12,7 @@ import argparse
 from fixtures import build_subject, random_sae
 from turns import one_thread, timed
 
-from data.names import ATTRIBUTES
+from data.names import PAPER
 from imports import torch
 from quality.metrics import LayerQuality, answers, own_logits
 from quality.names import PLACES
@@ -55,7 +55,7 @@ def score_all(by_attribute: dict, sae) -> dict:
 
 def difference(fast: dict, plain: dict) -> float:
     """The largest between two sets of scores."""
-    places = [(fast[a][place], plain[a][place]) for a in ATTRIBUTES for place in PLACES]
+    places = [(fast[a][place], plain[a][place]) for a in PAPER for place in PLACES]
     return max(abs(ours[SCORES[name]] - theirs[name]) for ours, theirs in places for name in SCORES)
 
 
@@ -72,14 +72,14 @@ def main() -> None:
     one_thread()
     subject, prompts = build_subject()
     cache, labels = subject.harvest(prompts, layers, progress=False), prompts.labels()
-    rows = {a: prompts.rows_about(a) for a in ATTRIBUTES}
-    own = {a: own_logits(subject, cache, rows[a]) for a in ATTRIBUTES}
+    rows = {a: prompts.rows_about(a) for a in PAPER}
+    own = {a: own_logits(subject, cache, rows[a]) for a in PAPER}
 
     def fast(layer: int) -> dict:
-        return {a: LayerQuality(subject, cache, layer, rows[a], labels[rows[a]], own[a]) for a in ATTRIBUTES}
+        return {a: LayerQuality(subject, cache, layer, rows[a], labels[rows[a]], own[a]) for a in PAPER}
 
     def plain(layer: int) -> dict:
-        return {a: Plain(subject, prompts, a, layer) for a in ATTRIBUTES}
+        return {a: Plain(subject, prompts, a, layer) for a in PAPER}
 
     print(" L  SAE       fast s   plain s   plain / fast   scores differ", flush=True)
     totals = []

@@ -17,7 +17,7 @@ from fixtures import build_subject, featurizer_of, training_pairs
 from turns import BATCH_SIZE, in_turns, one_thread, ratios, shown, spread, timed, verdict
 
 from common.command import peak_gb
-from data.pairs import PairBatch
+from data.batches import PairBatch
 from imports import torch
 from masks.engines import ENGINES
 from masks.scores import soft_mask
@@ -55,7 +55,7 @@ class Stepper:
         """What the first run's next step is given."""
         base, source, label = self.steps.batches[0][int(self.steps.clock), 0]
         nothing = torch.zeros_like(base)
-        return PairBatch(base, source, label, nothing.bool(), nothing, nothing)
+        return PairBatch.of(base, source, label, nothing)
 
     def logits(self, batch: PairBatch):
         with torch.no_grad():

@@ -1,37 +1,72 @@
-"""The table of facts: cities, their countries and their continents.
+"""Facts: entities, such as cities, and the values of their attributes, such as their countries.
 
-A city is an *entity* with two *attributes*, its country and its continent.
+Here are the tables of cities that users bring; data/ravel.py reads RAVEL's files.
 """
 
-import codecs
 import csv
 import functools
-import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.errors import UserError
-from data.names import ATTRIBUTES
+from data.names import PAPER
+from data.texts import decoded, parsed
 
-COLUMNS = ("city", *ATTRIBUTES)
+COLUMNS = ("city", *PAPER)
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}  # as spreadsheets write them, by the user's language
 HEADER = f"its first line must be {','.join(COLUMNS)}, or the same with semicolons or tabs"
 
 
 @dataclass(frozen=True)
-class City:
-    """An entity and its two facts."""
+class Entity:
+    """A name and what is known of it.
+
+    values: by attribute; part: of RAVEL's split by entities, one of data.names.PARTS; None where there is none.
+    """
 
     name: str
-    country: str
-    continent: str
+    values: dict[str, str]
+    part: str | None = None
 
     def value(self, attribute: str) -> str:
-        return getattr(self, attribute)
+        return self.values[attribute]
 
 
-def read_cities(path: str | Path) -> list[City]:
+@dataclass(frozen=True)
+class Template:
+    """A prompt with a gap for an entity, cut off before the value of an attribute.
+
+    before, after: its text on either side of the gap; part: of RAVEL's split by templates, as `Entity.part`.
+    """
+
+    attribute: str
+    before: str
+    after: str
+    part: str | None = None
+
+    def filled(self, name: str) -> str:
+        return self.before + name + self.after
+
+    def __str__(self) -> str:
+        return self.filled("%s")
+
+
+@dataclass
+class Facts:
+    """What a grid is about.
+
+    entity_type: what an entity is, such as city; attributes: that take part, of those which the entities have;
+    templates: RAVEL's, for these attributes; empty where the table has none.
+    """
+
+    entity_type: str
+    attributes: tuple[str, ...]
+    entities: list[Entity]
+    templates: list[Template] = field(default_factory=list)
+
+
+def read_cities(path: str | Path) -> list[Entity]:
     """Cities with country and continent, from a csv or RAVEL's own json.
 
     The csv has columns city, country, continent (others are ignored), as a spreadsheet
@@ -44,39 +79,24 @@ def read_cities(path: str | Path) -> list[City]:
     a city occurs twice with different facts.
     """
     path = Path(path)
-    text, encoding = _decoded(path)
+    text, encoding = decoded(path)
     rows = _json_rows(text, path) if path.suffix.lower() == ".json" else _csv_rows(text, path, encoding)
-    cities: dict[str, City] = {}
+    cities: dict[str, Entity] = {}
     for where, row in rows:
         for column, value in row.items():
             if not isinstance(value, str) or not value.strip():
                 raise UserError(f"{path}, {where}: {column} is empty; fill it in or remove the row")
-        city = City(*(row[column].strip() for column in COLUMNS))
-        known = cities.setdefault(city.name, city)
+        name, *values = (row[column].strip() for column in COLUMNS)
+        city = Entity(name, dict(zip(PAPER, values, strict=True)))
+        known = cities.setdefault(name, city)
         if known != city:
             raise UserError(
-                f"{path}, {where}: {city.name} is in {city.country}, {city.continent} here but in "
-                f"{known.country}, {known.continent} before; keep one of the two"
+                f"{path}, {where}: {name} is in {', '.join(values)} here but in {', '.join(known.values.values())} "
+                "before; keep one of the two"
             )
     if not cities:
         raise UserError(f"{path} holds no cities; it needs rows of city,country,continent")
     return list(cities.values())
-
-
-def _decoded(path: Path) -> tuple[str, str]:
-    """A file's text, and in which encoding it is: by the mark at its beginning, else UTF-8."""
-    try:
-        content = path.read_bytes()
-        encoding = "UTF-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "UTF-8"
-        text = content.decode("utf-8-sig" if encoding == "UTF-8" else encoding)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or f"it is not {encoding} text; save it in that encoding"
-        raise UserError(f"cannot read the cities in {path}: {reason}; name a csv or json with --cities") from None
-    if "\0" in text:  # UTF-16 or -32 without a mark, or no text at all
-        raise UserError(
-            f"{path} is in an encoding that cannot be told; save it as UTF-8, or name another with --cities"
-        )
-    return text, encoding
 
 
 def _csv_rows(text: str, path: Path, encoding: str):
@@ -123,17 +143,7 @@ def _say_once(line: str) -> None:  # a command may read the table twice
 
 
 def _json_rows(text: str, path: Path):
-    def unique(pairs: list) -> dict:  # json itself would keep the last of two and say nothing
-        found = dict(pairs)
-        for name, value in pairs if len(found) < len(pairs) else ():
-            if found[name] != value:
-                raise UserError(f"{path}: {name!r} occurs twice with different content; keep one of the two")
-        return found
-
-    try:
-        table = json.loads(text, object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not valid json ({error}); download it again or use a csv") from None
+    table = parsed(text, path)
     if not isinstance(table, dict) or not all(isinstance(facts, dict) for facts in table.values()):
         raise UserError(f'{path} is not RAVEL\'s city table; expected {{city: {{"Country": .., "Continent": ..}}}}')
     for name, facts in table.items():

@@ -14,14 +14,19 @@ and patching everything gets no isolation for free; and it splits by city.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, fields
 
 from common.errors import UserError
-from data.names import ATTRIBUTES, KINDS, PARTS, other
+from data.batches import PairBatch
+from data.names import KINDS, PARTS
 from data.prompts import Prompts
-from imports import torch
 
-Pair = tuple[int, int, str]  # base city, source city (indices into Prompts.cities), kind
+Pair = tuple[int, int, str]  # base city, source city (indices into Prompts.entities), kind
+
+
+def other(attribute: str, attributes: tuple[str, ...]) -> str:
+    """The attribute that must stay as it is when this one of two is the target."""
+    (found,) = (name for name in attributes if name != attribute)
+    return found
 
 
 def make_pairs(
@@ -31,7 +36,7 @@ def make_pairs(
 
     Labels, not values: values that share their first token cannot be told apart.
     """
-    labels = {attribute: [prompts.rows[r].label for r in prompts.rows_about(attribute)] for attribute in ATTRIBUTES}
+    labels = {a: [prompts.rows[r].label for r in prompts.rows_about(a)] for a in prompts.attributes}
     return draw_pairs(labels, target, mode, split, seed, max_pairs)
 
 
@@ -48,7 +53,10 @@ def draw_pairs(
 
     Raises UserError if a part would be left without a pair of one kind.
     """
-    labels = {"cause": labels_by_attribute[target], "isolation": labels_by_attribute[other(target)]}
+    labels = {
+        "cause": labels_by_attribute[target],
+        "isolation": labels_by_attribute[other(target, tuple(labels_by_attribute))],
+    }
     n = len(labels["cause"])
     if n < 2:
         raise UserError(f"only {n} known city: pairs need at least two; use more cities with --cities")
@@ -96,42 +104,19 @@ def _cut(items: list, minimum: int = 0) -> dict[str, list]:
 
 def named(pairs: dict[str, list[Pair]], prompts: Prompts) -> dict:
     """The pairs as files keep them: by part, [base city, source city, kind] by name; and the facts of these cities."""
-    cities = prompts.cities
+    cities = prompts.entities
     content: dict = {part: [[cities[b].name, cities[s].name, kind] for b, s, kind in pairs[part]] for part in PARTS}
     taking_part = sorted({i for part in PARTS for pair in pairs[part] for i in pair[:2]})
-    facts = {cities[i].name: {attribute: cities[i].value(attribute) for attribute in ATTRIBUTES} for i in taking_part}
+    facts = {cities[i].name: {a: cities[i].value(a) for a in prompts.attributes} for i in taking_part}
     return {**content, "facts": facts}
-
-
-@dataclass
-class PairBatch:
-    """Pairs as prompt rows (indices into `Prompts.rows`): what the model sees and should answer."""
-
-    base: torch.Tensor  # [N] int64, row of the base prompt
-    source: torch.Tensor  # [N] int64, row of the source prompt
-    label: torch.Tensor  # [N] int64, token
-    is_cause: torch.Tensor  # [N] bool
-    base_city: torch.Tensor  # [N] int64, index into Prompts.cities
-    source_city: torch.Tensor  # [N] int64
-
-    def __len__(self) -> int:
-        return len(self.base)
-
-    def __getitem__(self, index) -> PairBatch:
-        return PairBatch(*(getattr(self, f.name)[index] for f in fields(self)))
-
-    def to(self, device) -> PairBatch:
-        return PairBatch(*(getattr(self, f.name).to(device) for f in fields(self)))
 
 
 def batch_of(pairs: list[Pair], prompts: Prompts, target: str) -> PairBatch:
     """Look up rows and labels: a cause pair's label is the source's, an isolation pair's the base's."""
     base, source, label = [], [], []
     for b, s, kind in pairs:
-        attribute = target if kind == "cause" else other(target)
+        attribute = target if kind == "cause" else other(target, prompts.attributes)
         base.append(prompts.row(attribute, b))
         source.append(prompts.row(attribute, s))
         label.append(prompts.rows[source[-1] if kind == "cause" else base[-1]].label)
-    is_cause = [kind == "cause" for _, _, kind in pairs]
-    cities = [b for b, _, _ in pairs], [s for _, s, _ in pairs]
-    return PairBatch(*(torch.tensor(column) for column in (base, source, label, is_cause, *cities)))
+    return PairBatch.of(base, source, label, [kind != "cause" for _, _, kind in pairs])

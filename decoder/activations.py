@@ -1,7 +1,7 @@
 """Run every prompt once and keep of it what a patch does not change.
 
 A prompt is taken apart at the patched position: the *suffix* begins there and ends the prompt; before it
-stand the *prefix*, which all prompts about an attribute share, and the *own* tokens of the city before its
+stand the *prefix*, which all prompts of a template share, and the *own* tokens of the entity before its
 last one.  The prefix runs once, and prompts of equal lengths run behind it together, in the model's own
 forward pass with its own cache: no padding, no mask of ours.
 
@@ -12,10 +12,10 @@ prefix, O own tokens, D d_model, H key heads, h head_dim.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from common.progress import bar
-from data.names import ATTRIBUTES
 from data.prompts import Prompts
 from decoder.layers import PADDING, Layers, as_residual
 from imports import functional, torch, transformers
@@ -25,7 +25,7 @@ COMPARED = 4  # prompts whose logits are kept, to compare the fast path with
 
 @dataclass
 class Prefix:
-    """The tokens that all prompts about one attribute begin with."""
+    """The tokens that all prompts of one template begin with."""
 
     tokens: tuple[int, ...]
     keys_values: list[tuple]  # per layer, keys and values [1, H, P, h]; empty without tokens
@@ -60,14 +60,17 @@ class ActivationCache:
     def layers(self) -> list[int]:
         return sorted(self.residuals)
 
-    def keep(self, cities: list[int]) -> ActivationCache:
-        """The same for a selection of the cities."""
-        rows = [self.prompts.row(attribute, city) for attribute in ATTRIBUTES for city in cities]
+    def keep(self, entities: list[int]) -> ActivationCache:
+        """The same for a selection of the entities."""
+        return self.pick(self.prompts.rows_of(entities))
+
+    def pick(self, rows: list[int]) -> ActivationCache:
+        """The same for these rows of the prompts."""
         index = torch.tensor(rows, dtype=torch.long, device=self.best_R.device)
         of_row = {name: getattr(self, name)[index] for name in vars(self) if name.endswith(("_R", "_RS", "_RO"))}
         residuals = {layer: x_RSD[index] for layer, x_RSD in self.residuals.items()}
         some = {i: self.some_logits[row] for i, row in enumerate(rows) if row in self.some_logits}
-        kept = {"prompts": self.prompts.keep(cities), "residuals": residuals, "some_logits": some}
+        kept = {"prompts": self.prompts.pick(rows), "residuals": residuals, "some_logits": some}
         return replace(self, **kept, **of_row)
 
     def behind_keys_values(self, i: int, row_B):
@@ -96,15 +99,30 @@ class Harvest:
     def __init__(self, decoder: Layers, prompts: Prompts, layers: list[int], device: str):
         self.decoder, self.prompts, self.layers, self.device = decoder, prompts, layers, device
         self.d_model = decoder.structure.d_model
-        attributes = list(dict.fromkeys(p.attribute for p in prompts.rows))
-        shared = {a: _common_start([p.tokens[: p.at] for p in prompts.rows if p.attribute == a]) for a in attributes}
-        self.prefixes = [self._prefix(tokens) for tokens in shared.values()]
-        self.prefix_of = [attributes.index(p.attribute) for p in prompts.rows]
+        of_template: dict[tuple, list[int]] = {}
+        for r, prompt in enumerate(prompts.rows):
+            of_template.setdefault((prompt.attribute, prompt.template), []).append(r)
+        self.prefixes, self.prefix_of = [], [0] * len(prompts.rows)
+        for t, members in enumerate(of_template.values()):
+            before = [prompts.rows[r].tokens[: prompts.rows[r].at] for r in members]
+            self.prefixes.append(self._prefix(_common_start(before)))
+            for r in members:
+                self.prefix_of[r] = t
+        lengths = [len(prefix.tokens) for prefix in self.prefixes]
+        self.n_own = [p.at - lengths[t] for p, t in zip(prompts.rows, self.prefix_of, strict=True)]
+        self.n_suffix = [len(p.tokens) - p.at for p in prompts.rows]
+
+    def likeliest(self, batch_size: int, progress: bool) -> torch.Tensor:
+        """[R] int64: the model's likeliest next token of every row; nothing else is kept."""
+        best = torch.zeros(len(self.prompts.rows), dtype=torch.long, device=self.device)
+        for rows, prefix, _ in self._batches(batch_size, "ask", progress):
+            _, _, logits_BV = self._run_behind(prefix, rows)
+            best[torch.tensor(rows, device=self.device)] = logits_BV.argmax(-1).to(self.device)
+        return best
 
     def run(self, batch_size: int, progress: bool) -> ActivationCache:
         rows, lengths = self.prompts.rows, [len(prefix.tokens) for prefix in self.prefixes]
-        n_own = [p.at - lengths[t] for p, t in zip(rows, self.prefix_of, strict=True)]
-        n_suffix = [len(p.tokens) - p.at for p in rows]
+        n_own, n_suffix = self.n_own, self.n_suffix
         R, S, n_slots = len(rows), max(n_suffix), max(n_own)
         D, device = self.d_model, self.device
         self.residuals = {layer: torch.zeros(R, S, D, device=device) for layer in self.layers}
@@ -113,15 +131,8 @@ class Harvest:
         self.best = torch.zeros(R, dtype=torch.long, device=device)
         self.some_logits: dict[int, torch.Tensor] = {}
         own_start = list(itertools.accumulate(n_own[:-1], initial=1))
-        groups: dict[tuple, list[int]] = {}
-        for r, key in enumerate(zip(self.prefix_of, n_own, n_suffix, strict=True)):
-            groups.setdefault(key, []).append(r)
-        with bar(total=R, desc="harvest", unit="prompt", disable=not progress) as done:
-            for (t, own, _), members in groups.items():
-                for start in range(0, len(members), batch_size):
-                    chosen = members[start : start + batch_size]
-                    self._batch(chosen, self.prefixes[t], own, own_start)
-                    done.update(len(chosen))
+        for chosen, prefix, own in self._batches(batch_size, "harvest", progress):
+            self._batch(chosen, prefix, own, own_start)
         suffix = torch.tensor(n_suffix)[:, None]
         at = torch.tensor([p.at for p in rows])[:, None]
         positions = torch.where(torch.arange(S) < suffix, at + torch.arange(S), PADDING)
@@ -147,6 +158,18 @@ class Harvest:
             some_logits=self.some_logits,
         )
 
+    def _batches(self, batch_size: int, text: str, progress: bool) -> Iterator[tuple[list[int], Prefix, int]]:
+        """Rows that need no padding, the prefix that they stand behind, and how many own tokens each has."""
+        groups: dict[tuple, list[int]] = {}
+        for r, key in enumerate(zip(self.prefix_of, self.n_own, self.n_suffix, strict=True)):
+            groups.setdefault(key, []).append(r)
+        with bar(total=len(self.prompts.rows), desc=text, unit="prompt", disable=not progress) as done:
+            for (t, own, _), members in groups.items():
+                for start in range(0, len(members), batch_size):
+                    chosen = members[start : start + batch_size]
+                    yield chosen, self.prefixes[t], own
+                    done.update(len(chosen))
+
     def _prefix(self, tokens: tuple[int, ...]) -> Prefix:
         if not tokens:
             nothing = {layer: torch.zeros(0, self.d_model, device=self.device) for layer in self.layers}
@@ -155,14 +178,18 @@ class Harvest:
         kept = [(layer.keys, layer.values) for layer in cache.layers]
         return Prefix(tokens, kept, {layer: outputs[layer][0].float() for layer in self.layers})
 
-    def _batch(self, rows: list[int], prefix: Prefix, n_own: int, own_start: list[int]) -> None:
-        """Prompts behind one prefix, with equally many own tokens and equally long suffixes."""
+    def _run_behind(self, prefix: Prefix, rows: list[int]):
+        """Prompts behind one prefix that are equally long, as `_forward`."""
         P, B = len(prefix.tokens), len(rows)
         cache = transformers.DynamicCache()
         for i, (keys, values) in enumerate(prefix.keys_values):
             cache.update(keys.expand(B, -1, -1, -1), values.expand(B, -1, -1, -1), i)
-        tokens = torch.tensor([self.prompts.rows[r].tokens[P:] for r in rows], device=self.device)
-        cache, outputs, logits_BV = self._forward(tokens, cache)
+        return self._forward(torch.tensor([self.prompts.rows[r].tokens[P:] for r in rows], device=self.device), cache)
+
+    def _batch(self, rows: list[int], prefix: Prefix, n_own: int, own_start: list[int]) -> None:
+        """Run and keep prompts behind one prefix, with equally many own tokens and equally long suffixes."""
+        P = len(prefix.tokens)
+        cache, outputs, logits_BV = self._run_behind(prefix, rows)
         index = torch.tensor(rows, device=self.device)
         self.best[index] = logits_BV.argmax(-1).to(self.device)
         if len(self.some_logits) < COMPARED:

@@ -19,7 +19,7 @@ from grid.settings import Parser
 from saes.releases import N_LAYERS, RELEASES
 
 WORDS = {  # what they fetch, and how large that is, as published in 2026; the last three are families of SAEs
-    "data": "RAVEL's city files (1 MB), to data/ravel",
+    "data": "RAVEL's facts and templates (2 MB), to data/ravel",
     "model": "GPT-2 small with its tokenizer (0.55 GB), to the hub's cache",
     "openai": "OpenAI's SAEs (12 x 0.20 GB)",
     "bloom": "Joseph Bloom's SAEs (12 x 0.15 GB)",

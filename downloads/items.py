@@ -26,6 +26,7 @@ from common.errors import UserError
 from common.files import write_atomically
 from common.paths import HOME
 from common.progress import bar, say
+from data.ravel import FILES
 from downloads.fetching import Item, Manifest, gb, require_room
 from downloads.hosts import AGAIN, BY_HAND, NeedsLogin, RemoteFile, look
 from grid.profiles import DEFAULT_MODEL
@@ -104,7 +105,7 @@ def items_of(word: str, args: Namespace) -> Iterator[Item]:
     """What a word of the command line asks for.  Raises UserError for a layer that a family of SAEs lacks."""
     if word == "data":
         path = HOME / "data" / "ravel"
-        yield Ravel("RAVEL's cities", path, Manifest(path, path / "manifest.json"), (RAVEL_CITIES,), RAVEL)
+        yield Ravel("RAVEL's facts", path, Manifest(path, path / "manifest.json"), (RAVEL_CITIES,), RAVEL)
     elif word == "model":
         cache = Path(hub_constants.HF_HUB_CACHE)
         manifest = Manifest(cache, HOME / "saved_models" / "models.json")
@@ -185,7 +186,7 @@ class Gpt2(Item):
 
 
 class Ravel(Item):
-    """RAVEL's city files, taken out of its archive."""
+    """RAVEL's files of all entity types, taken out of its archive."""
 
     def ask(self) -> dict[str, RemoteFile]:
         return look(RAVEL)
@@ -201,9 +202,8 @@ class Ravel(Item):
             content = gzip.decompress(archive.read_bytes())  # all of it, so its check sum counts
             with tarfile.open(fileobj=io.BytesIO(content)) as tar:
                 members = {Path(member.name).name: member for member in tar if member.isfile()}
-                texts = {
-                    name: tar.extractfile(members[name]).read() for name in fnmatch.filter(members, "ravel_city_*.json")
-                }
+                names = [name for what in FILES for name in fnmatch.filter(members, f"ravel_*_{what}.json")]
+                texts = {name: tar.extractfile(members[name]).read() for name in names}
         except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
             archive.unlink()
             raise UserError(f"{RAVEL} is no whole archive ({error}); it was removed, {AGAIN}") from None

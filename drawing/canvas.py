@@ -8,13 +8,14 @@ import hashlib
 import math
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from common.files import write_atomically
 from common.paths import HOME
 from common.text import shortened
 from featurizers.labels import label_of
+from featurizers.methods import parts_of
 from imports import figure, lines, matplotlib
 
 # ---------------------------------------------------------------- the look
@@ -41,6 +42,11 @@ STYLES = {
     "apollo-e2e+ds": Style("#E69F00", "v", size=6),
     "bloom": Style("#56B4E9", "P", size=7.5),
 }
+FURTHER_STYLES = {
+    "pca": Style("#7A5230", "p", size=6.5),
+    "rlap": Style("#4B0082", "<", size=6),
+    "random": Style("#BDBDBD", "1", (0, (5, 2.5)), 7),
+}
 # Of users' own SAEs: Tol's muted colours and other markers, by name, so that an SAE looks the same in every figure.
 OWN_COLORS = ("#332288", "#882255", "#117733", "#999933", "#AA4499", "#44AA99")
 OWN_MARKERS = ("p", "h", "<", ">", "*", "X", "d")
@@ -48,10 +54,20 @@ LABELS = {"none": "none (no patch)", "full": "full (whole vector)"}
 
 
 def style_of(method: str) -> Style:
-    if method in STYLES:
-        return STYLES[method]
-    digest = hashlib.sha256(method.encode()).digest()
-    return Style(OWN_COLORS[digest[0] % len(OWN_COLORS)], OWN_MARKERS[digest[1] % len(OWN_MARKERS)], size=6.5)
+    """A method's look; one of a size has its colour and a marker by the size, METHOD:cause is paler and dotted."""
+    base, size, variant = parts_of(method)
+    digest = hashlib.sha256(base.encode()).digest()
+    own = Style(OWN_COLORS[digest[0] % len(OWN_COLORS)], OWN_MARKERS[digest[1] % len(OWN_MARKERS)], size=6.5)
+    style = {**STYLES, **FURTHER_STYLES}.get(base, own)
+    if size:
+        style = replace(style, marker=OWN_MARKERS[round(math.log2(size)) % len(OWN_MARKERS)], size=6.5)
+    return replace(style, color=_paler(style.color), line=(0, (2, 1.2))) if variant else style
+
+
+def _paler(color: str, share: float = 0.45) -> str:
+    """A colour #rrggbb mixed with so much white."""
+    parts = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(part + share * (255 - part)):02x}" for part in parts)
 
 
 def short_name(method: str, labels: dict[str, str] | None = None) -> str:
@@ -131,7 +147,8 @@ class Sheet:
         rows = math.ceil(self.count / self.columns)
         self.top = 0.72 + 0.25 * self.heads
         notes = textwrap.wrap(f"{self.notes} {printable(self.notice, 600)}".strip(), int(self.width * 16))
-        below = self.bottom + (0.18 + 0.145 * len(notes) if notes else 0.0)
+        self.under = 0.18 + 0.145 * len(notes) if notes else 0.0
+        below = self.bottom + self.under
         inner = rows * self.panel_height + (rows - 1) * self.gap[1]
         self.height = self.top + inner + below
         self.edges = (below - self.bottom, self.height - 0.52, self.width)
@@ -164,9 +181,12 @@ class Sheet:
             ax.set_ylabel(y if is_leftmost else "")
 
     def key(self, handles: list) -> None:
-        """A legend in the margin on the right, where it covers no data."""
+        """A legend in the margin on the right, where it covers no data; of many methods in small print."""
+        n_lines = sum(1 + h.get_label().count("\n") for h in handles)
+        fits = 72 * (self.height - self.top - self.under - 0.1) / (1.75 * max(1, n_lines))
         self.legend = self.figure.legend(
             handles=handles,
+            fontsize=min(matplotlib.rcParams["legend.fontsize"], fits),
             loc="upper left",
             bbox_to_anchor=(1 - (self.right - 0.12) / self.width, 1 - (self.top - 0.06) / self.height),
             borderaxespad=0,

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.errors import UserError
-from data.names import ATTRIBUTES
+from data.names import in_order
 from explain.files import FOLDER, read_explanation, run_of
 from featurizers.methods import method_named, ordered
 from grid.profiles import DEFAULT_MODEL, notice_of
@@ -143,14 +143,14 @@ def missing(results: list[dict]) -> list[str]:
     everywhere = {r["layer"] for r in results}
     is_toy = results[0]["model"] == "toy"  # its SAEs lie at every layer
     lacking = []
-    for method in ordered(r["method"] for r in results if not method_named(r["method"]).control):
+    for method in ordered(r["method"] for r in results if method_named(r["method"]).stands_alone):
         own = {r["layer"] for r in results if r["method"] == method}
-        layers = everywhere
+        layers, release = everywhere, method_named(method).release
         if is_own(method):
             layers = own
-        elif method in RELEASES and not is_toy:
-            layers = own | (everywhere & set(RELEASES[method].layers))
-        for target in sorted(targets, key=ATTRIBUTES.index):
+        elif release and not is_toy:
+            layers = own | (everywhere & set(RELEASES[release].layers))
+        for target in in_order(targets):
             for layer in sorted(layers):
                 without = [seed for seed in sorted(seeds) if (target, method, layer, seed) not in have]
                 if without:

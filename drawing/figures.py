@@ -10,7 +10,7 @@ from pathlib import Path
 from common.errors import UserError
 from common.files import write_atomically
 from common.text import abridged, filled, one_line
-from data.names import ATTRIBUTES
+from data.names import PAPER
 from drawing import report
 from drawing.banner import banner
 from drawing.canvas import Drawing, look, save
@@ -119,11 +119,11 @@ def draw_figures(args: Namespace) -> None:
             f"no results in {args.results}: the paper's published numbers are drawn (soft mask){also}; make results "
             "with ./run.sh --model toy, or ./run.sh for GPT-2 small"
         )
-    for target in ATTRIBUTES:  # the paper's numbers, under their own name
+    for target in PAPER:  # the paper's numbers, under their own name
         with look():
             save(as_published(read_paper(), target), args.output, target)
     draw_banner(args.output)
-    announce(args.output, list(ATTRIBUTES))
+    announce(args.output, list(PAPER))
 
 
 def draw_results(args: Namespace, collection: Collection) -> None:

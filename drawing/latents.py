@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from itertools import groupby
 
-from data.names import other
+from data.names import PAPER as FACTS
 from drawing.canvas import FAINT, INK, PAPER, Drawing, Sheet, model_name, printable
 from imports import np
 from results.estimates import Grid
@@ -51,16 +51,15 @@ def latents_by_city(explanation: dict, run: Run, model: str, label: str = "") ->
     """Rows: cities; columns: the features whose activations the explanation holds; label: of the method, if any."""
     name = label or run.method
     features = explanation["features"][: len(explanation["activations"])]
-    order = sorted(explanation["cities"], key=lambda city: (city[other(run.target)], city[run.target], city["name"]))
-    if run.target == "continent":
-        order = sorted(explanation["cities"], key=lambda city: (city["continent"], city["country"], city["name"]))
+    by = FACTS[::-1] if run.target in FACTS and set(FACTS) <= explanation["cities"][0].keys() else (run.target,)
+    order = sorted(explanation["cities"], key=lambda city: [*(city[attribute] for attribute in by), city["name"]])
     place = {id(city): i for i, city in enumerate(explanation["cities"])}
     shade_CF = _shades(explanation, [place[id(city)] for city in order])
     groups = [(value, len(list(cities))) for value, cities in groupby(order, key=lambda city: city[run.target])]
     height = min(HEIGHTS[1], max(HEIGHTS[0], CITY_HEIGHT * len(order)))
     are_latents = explanation["are_latents"]
     notes = NOTES[are_latents]
-    if run.target == "country":
+    if run.target == "country" and "continent" in by:
         notes += " Countries of a continent stand together."
     sheet = Sheet(
         f"What the mask selected: {printable(name, 18)}, target {run.target}",

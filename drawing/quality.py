@@ -2,7 +2,7 @@
 
 import itertools
 
-from data.names import ATTRIBUTES
+from data.names import PAPER
 from drawing.canvas import FAINT, Drawing, Sheet, handle, model_name, name_ticks, plot, style_of, whole_axis
 from featurizers.labels import label_of
 from featurizers.methods import ordered
@@ -75,7 +75,7 @@ def _below(value: float) -> bool:
 def _lines(ax, rows: list[dict], measure: str, place: str, releases: list[str]) -> list[tuple]:
     """Draw all SAE families on a panel; returns (x, value, colour) of what lies below the axis."""
     below = []
-    for (k, release), attribute, raw in itertools.product(enumerate(releases), ATTRIBUTES, (False, True)):
+    for (k, release), attribute, raw in itertools.product(enumerate(releases), PAPER, (False, True)):
         points = {
             row["layer"]: row[place][measure]
             for row in rows

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from string import Template
 
 from common.paths import HOME
-from data.names import ATTRIBUTES
 from drawing.collect import Collection
 from drawing.report_answer import answer, what_was_run
 from drawing.report_features import ids_of, selected_features
@@ -105,8 +104,8 @@ def _unmeasured(collection: Collection, grid: Grid, lacking: list[str]) -> str:
     not_run = [m for m in METHODS if m not in ran and m not in BASELINES]
     if not_run:
         items.append(f"Methods that were not run: {', '.join(not_run)}.")
-    if grid.results and set(grid.targets) != set(ATTRIBUTES):
-        items.append(f"Targets that were not run: {', '.join(t for t in ATTRIBUTES if t not in grid.targets)}.")
+    if grid.results and set(grid.attributes) - set(grid.targets):
+        items.append(f"Targets that were not run: {', '.join(t for t in grid.attributes if t not in grid.targets)}.")
     if lacking:
         items.append(f"Cells of the grid without a result: {'; '.join(lacking)}.")
     if len(grid.seeds) == 1:

@@ -3,7 +3,6 @@
 import html
 
 import stats
-from data.names import other
 from drawing.canvas import plural
 from drawing.captions import MASK_WORDS, interval_words
 from featurizers.labels import label_of
@@ -130,7 +129,8 @@ def scores(grid: Grid, target: str, ids: dict[tuple, str]) -> str:
     for layer in grid.layers:
         for method in (*BASELINES, *grid.methods):
             rows += "".join(_score_row(grid, target, m, layer, ids) for m in (method, *grid.controls.get(method, ())))
-    caption = f"Target {target}, other fact {other(target)}, test pairs, hard and soft mask. Behind disentangle, its "
+    kept = ", ".join(attribute for attribute in grid.attributes if attribute != target)
+    caption = f"Target {target}, other facts {kept}, test pairs, hard and soft mask. Behind disentangle, its "
     caption += f"{interval_words(grid)}. {NOTHING}: not measured."
     last = [str(layer) for layer in grid.layers if grid.is_last_block(layer)]
     if last:

@@ -5,9 +5,8 @@ import textwrap
 from dataclasses import dataclass
 
 from common.errors import UserError
-from common.text import shortened
-from data.facts import City
-from data.names import ATTRIBUTES
+from common.text import one_line, shortened
+from data.facts import Entity
 from explain.effects import Effects, Judged, curves, needed, single_effects
 from explain.features import STRONGEST, describe, rounded
 from explain.files import FORMAT, NAMED, done_before, write_explanation
@@ -15,12 +14,12 @@ from explain.links import page_of
 from explain.overlap import Selection, agreement, overlaps, space_of
 from explain.subsets import Subsets
 from explain.table import table
-from featurizers.controls import FixedRotation
+from featurizers.directions import FixedDirections
 from featurizers.methods import method_named
 from grid.experiment import Experiment
+from grid.features import build_featurizer
 from grid.layers import ModelInfo
 from grid.settings import Settings
-from grid.trainer import build_featurizer
 from imports import np, torch
 from masks.engines import FastEngine
 from masks.names import SCORES
@@ -35,7 +34,11 @@ SAME = 0.99  # share of outcomes that must come out as they were saved: rounding
 
 def explain_results(settings: Settings, store: Store, runs: list[Run], info: ModelInfo) -> None:
     """Do what the command line asks for and print the table.  Raises UserError."""
-    trained = [run for run in runs if method_named(run.method).fixed_mask is None and run.layer < info.n_layers - 1]
+    fixed = [name for name in dict.fromkeys(run.method for run in runs) if method_named(name).size]
+    if fixed:
+        text = f"note: no mask selects features of {', '.join(fixed)}, which are left out"
+        print(one_line(text), file=sys.stderr)
+    trained = [run for run in runs if _has_mask(run) and run.layer < info.n_layers - 1]
     done = [run for run in trained if store.is_done(run)]
     if not done:
         raise UserError(
@@ -53,6 +56,12 @@ def explain_results(settings: Settings, store: Store, runs: list[Run], info: Mod
     if found[0]["notice"]:
         print("\n" + textwrap.fill(found[0]["notice"], 79))
     print(f"\nexplanations: {store.root / 'explain'}")
+
+
+def _has_mask(run: Run) -> bool:
+    """Whether a mask that selects something belongs to it, its own or as large as another's."""
+    method = method_named(run.method)
+    return method.fixed_mask is None and not method.size
 
 
 @dataclass
@@ -94,7 +103,7 @@ class Explainer:
     def _engine(self, run: Run, tensors: dict) -> FastEngine:
         cache = self.inputs.activations(sorted({run.layer for run in self.results}))
         if "rotation" in tensors:
-            featurizer = FixedRotation(tensors["rotation"].to(self.settings.device))
+            featurizer = FixedDirections(tensors["rotation"].to(self.settings.device))
             return FastEngine(self.inputs.subject, cache, run.layer, featurizer)
         key = space_of(run)
         if key not in self.engines:
@@ -121,7 +130,8 @@ class Explainer:
         gain = at(judged.differences(effects.mask_N[None], none_N[None]), 0)
         none = result["baselines"]["none"]
         f_CS, cities = self._on_cities(run.target, engine, selected_S)
-        values = {attribute: [city.value(attribute) for city in cities] for attribute in ATTRIBUTES}
+        attributes = self.inputs.prompts.attributes
+        values = {attribute: [city.values.get(attribute, "") for city in cities] for attribute in attributes}
         are_latents = result["l0"] is not None
         words = describe(f_CS, [city.name for city in cities], values, run.target, are_latents)
         rows = self._rows(run, index_S, theta_F[selected_S], effects, words)
@@ -142,16 +152,20 @@ class Explainer:
             "curves": found,
             # Where the mask cannot be told from `none`, nothing above it is there to be explained.
             "needed": {k: needed(c, none["disentangle"]) if gain["low"] > 0 else None for k, c in found.items()},
-            "cities": [{"name": c.name, **{a: c.value(a) for a in ATTRIBUTES}} for c in cities],
+            "cities": [{"name": c.name, **{a: c.values.get(a, "") for a in attributes}} for c in cities],
             "activations": [[rounded(x) for x in f_CS[:, i]] for i in by_effect[:SHOWN]],
         }
 
-    def _on_cities(self, target: str, engine: FastEngine, selected_S: torch.Tensor) -> tuple[np.ndarray, list[City]]:
-        """The selected features on the prompts that ask for the target, [C, S], and their cities."""
+    def _on_cities(self, target: str, engine: FastEngine, selected_S: torch.Tensor) -> tuple[np.ndarray, list[Entity]]:
+        """The selected features on the prompts that ask for the target, their mean for each entity [C, S]."""
         prompts = self.inputs.prompts
-        rows = torch.tensor(prompts.rows_about(target), device=engine.bound.features_RF.device)
-        f_CS = engine.bound.features_RF[rows][:, selected_S.to(rows.device)]
-        return f_CS.cpu().double().numpy(), [prompts.cities[prompts.rows[r].city] for r in rows.tolist()]
+        rows = prompts.rows_about(target)
+        every, place_R = np.unique([prompts.rows[r].entity for r in rows], return_inverse=True)
+        f_RS = engine.bound.features_RF[torch.tensor(rows, device=engine.bound.features_RF.device)]
+        f_RS = f_RS[:, selected_S.to(f_RS.device)].cpu().double().numpy()
+        f_CS = np.zeros((len(every), f_RS.shape[1]))
+        np.add.at(f_CS, place_R, f_RS)
+        return f_CS / np.bincount(place_R)[:, None], [prompts.entities[i] for i in every]
 
     def _rows(
         self, run: Run, index_S: list[int], theta_S: torch.Tensor, effects: Effects, words: list[dict]

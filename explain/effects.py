@@ -25,7 +25,7 @@ class Judged:
     unit: str
 
     def scores(self, hit_MN) -> dict[str, np.ndarray]:
-        return scores_of(hit_MN, self.pairs.is_cause_N)
+        return scores_of(hit_MN, self.pairs.group_N)
 
     def differences(self, a_MN, b_MN) -> dict[str, np.ndarray]:
         """Scores of A minus those of B on the same pairs, and of disentangle the 95 % interval and p; arrays [M]."""
@@ -73,7 +73,7 @@ class Effects:
 
 def single_effects(subsets: Subsets, judged: Judged, top: int, text: str = "") -> Effects:
     """The effects of the first `top` selected features, one by one."""
-    S = subsets.differs_NS.shape[1]
+    S = subsets.differs_MS.shape[1]
     alone_TS = np.eye(min(top, S), S, dtype=bool)
     T = len(alone_TS)
     ends_2S = np.stack([np.zeros(S, bool), np.ones(S, bool)])
@@ -94,7 +94,7 @@ def grid_of(n: int) -> list[int]:
 
 def curves(subsets: Subsets, judged: Judged, orders: dict[str, np.ndarray], text: str = "") -> dict[str, dict]:
     """The scores [K] when only the first k features in an order [S] are patched; "k": those numbers."""
-    k_K = np.array(grid_of(subsets.differs_NS.shape[1]), int)
+    k_K = np.array(grid_of(subsets.differs_MS.shape[1]), int)
     first_OKS = [np.argsort(order_S) < k_K[:, None] for order_S in orders.values()]
     hit_VN, _ = subsets.answers(np.concatenate(first_OKS), text)
     found = {}

@@ -9,12 +9,12 @@ import re
 from pathlib import Path
 
 from common.files import write_atomically, write_json
-from data.names import ATTRIBUTES, UNITS
+from data.names import is_attribute
 from featurizers.methods import is_method
 from masks.names import SCORES
 from results.reading import ALTERED, Damaged, digest_of, read_json
 from results.run import Run
-from results.shapes import LAYER, THREE, is_a, is_count, is_share, maybe, number, one_of
+from results.shapes import LAYER, THREE, is_a, is_count, is_share, maybe, number
 
 FOLDER = "explain"
 FORMAT = 1
@@ -25,12 +25,17 @@ ORDERS = ("theta", "effect")  # best first, of the curves
 is_change = number(-1, 1)
 GAIN = {**dict.fromkeys((*SCORES, "low", "high"), is_change), "p": is_share}
 EFFECT = {**GAIN, "nats": number()}
-NAMED = {"target": one_of(ATTRIBUTES), "method": is_method, "layer": LAYER, "seed": number(0, 2**63 - 1, int)}
+NAMED = {"target": is_attribute, "method": is_method, "layer": LAYER, "seed": number(0, 2**63 - 1, int)}
 
 
 def is_named_number(value) -> bool:
     """[name, number], as of a city and how strongly a feature fires on it."""
     return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and number()(value[1])
+
+
+def is_by_attribute(value, shape) -> bool:
+    """An object whose keys are attributes, and whose values have this shape."""
+    return isinstance(value, dict) and all(map(is_attribute, value)) and all(map(shape, value.values()))
 
 
 FEATURE = {
@@ -42,7 +47,7 @@ FEATURE = {
     "n_fires": maybe(is_count),
     "strongest": maybe([is_named_number]),
     "values": [is_named_number],
-    "explained": dict.fromkeys(ATTRIBUTES, maybe(number(high=1))),
+    "explained": lambda found: is_by_attribute(found, maybe(number(high=1))),
     "page": maybe(lambda value: isinstance(value, str) and bool(PAGE.fullmatch(value))),
 }
 CURVE = {"k": [is_count], **{name: [is_share] for name in SCORES}}
@@ -55,7 +60,7 @@ AGREEMENT = {
 }
 EXPLANATION = {
     "result": NAMED,
-    "made_from": {"format": is_count, "result": is_a(str), "top": is_count, "unit": one_of(UNITS)},
+    "made_from": {"format": is_count, "result": is_a(str), "top": is_count, "unit": is_attribute},
     "notice": maybe(is_a(str)),
     "are_latents": is_a(bool),
     **dict.fromkeys(("n_features", "n_active", "n_selected"), is_count),
@@ -64,7 +69,7 @@ EXPLANATION = {
     "features": [FEATURE],
     "curves": dict.fromkeys(ORDERS, CURVE),
     "needed": dict.fromkeys(ORDERS, maybe(is_count)),
-    "cities": [dict.fromkeys(("name", *ATTRIBUTES), is_a(str))],
+    "cities": [lambda city: is_by_attribute(city, is_a(str)) and "name" in city],
     "activations": [[number()]],
     "overlaps": [OTHER],
     "agreement": maybe(AGREEMENT),
@@ -93,6 +98,8 @@ def read_explanation(path: Path, root: Path) -> dict:
         raise Damaged(f"features are {len(found['features'])}, n_selected is {n_selected}")
     if any(len(values) != n_cities for values in found["activations"]) or len(found["activations"]) > n_selected:
         raise Damaged("activations fit neither its features nor its cities")
+    if any(found["result"]["target"] not in city for city in found["cities"]):
+        raise Damaged(f"a city has no {found['result']['target']}")
     for order, curve in found["curves"].items():
         lengths = {len(curve[key]) for key in CURVE}
         if len(lengths) > 1 or curve["k"] != sorted(set(curve["k"])) or curve["k"][-1:] != [n_selected][:n_selected]:
@@ -119,9 +126,10 @@ def done_before(root: Path, run: Run, made_from: dict) -> dict | None:
 
 
 def _write_csv(path: Path, explanation: dict) -> None:
+    attributes = [key for key in explanation["cities"][0] if key != "name"]
     kinds = {kind: tuple(EFFECT) for kind in ("lost", "gained")}
     head = ["rank", "feature", "theta", "effect", *(f"{kind}_{key}" for kind, keys in kinds.items() for key in keys)]
-    head += ["n_fires", "strongest", "values", *(f"explained_{attribute}" for attribute in ATTRIBUTES), "page"]
+    head += ["n_fires", "strongest", "values", *(f"explained_{attribute}" for attribute in attributes), "page"]
     with open(path, "w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(head)

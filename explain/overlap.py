@@ -33,7 +33,7 @@ class Selection:
 def space_of(run: Run) -> tuple:
     """Runs with the same one have the same features, or rotations of the same vectors."""
     method = method_named(run.method)
-    if method.release and method.control in ("random", "permuted"):  # drawn anew for each seed
+    if method.release and method.variant in ("random", "permuted"):  # drawn anew for each seed
         return run.layer, run.method, run.seed
     return run.layer, method.of or run.method
 
@@ -72,7 +72,7 @@ def by_chance(a: int, b: int, n: int, as_subspaces: bool = False) -> tuple[float
 def compare(a: Selection, b: Selection, n: int) -> dict:
     """Two masks of the same features, n in all."""
     n_shared = shared(a, b)
-    chance = by_chance(a.size, b.size, n, a.basis_DS is not None)
+    chance = by_chance(a.size, b.size, n if a.basis_DS is None else len(a.basis_DS), a.basis_DS is not None)
     return {
         **{key: getattr(b.run, key) for key in ("target", "method", "layer", "seed")},
         "n_selected": b.size,

@@ -1,7 +1,7 @@
 """The table of explanations in a terminal of 80 columns."""
 
 from common.text import filled, shortened
-from data.names import ATTRIBUTES
+from data.names import in_order
 from featurizers.methods import method_named, ordered
 
 HEAD = (
@@ -21,7 +21,7 @@ def table(explanations: list[dict]) -> str:
     """A line per explanation: target by target, layer by layer, a method's seeds below each other."""
     lines = []
     order = ordered(each["result"]["method"] for each in explanations)
-    for target in ATTRIBUTES:
+    for target in in_order(each["result"]["target"] for each in explanations):
         found = [each for each in explanations if each["result"]["target"] == target]
         found.sort(key=lambda e: (e["result"]["layer"], order.index(e["result"]["method"]), e["result"]["seed"]))
         if found:
@@ -43,7 +43,7 @@ def _line(explanation: dict) -> str:
 def _name(method: str) -> str:
     """A method's name for a column of 13; of a control the end says which it is: neur:features."""
     about = method_named(method)
-    return f"{about.of[: 12 - len(about.control)]}:{about.control}" if about.control else shortened(method, 13)
+    return f"{about.of[: 12 - len(about.variant)]}:{about.variant}" if about.variant else shortened(method, 13)
 
 
 def _signed(effect: float) -> str:

@@ -7,42 +7,16 @@ A control is a method named METHOD:CONTROL.
     permuted   an SAE with its decoder's rows permuted: what fires is its own, what it writes is another latent's
     features   as many random features as the method's own mask selected, all patched
     shuffled   the method itself, trained on pairs whose labels were shuffled among those of their kind
+
+random@SIZE, so many random dimensions all patched, is the control of every METHOD@SIZE.
 """
 
 import dataclasses
 
-from data.pairs import PairBatch
-from decoder.products import Product, form_for
-from featurizers.base import BoundFeaturizer, Featurizer
+from data.batches import PairBatch
 from featurizers.sae import CHUNK
 from imports import torch
 from saes.autoencoder import SparseAutoencoder
-
-
-class FixedRotation(Featurizer):
-    """Features along the axes of a rotation [d_model, d_model] that is not trained."""
-
-    def __init__(self, rotation: torch.Tensor):
-        super().__init__(len(rotation))
-        self.register_buffer("rotation", rotation)
-
-    def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return x @ self.rotation, None
-
-    def decode(self, features: torch.Tensor, context: None) -> torch.Tensor:
-        return features @ self.rotation.T
-
-    def freeze(self, x_RD: torch.Tensor) -> BoundFeaturizer:
-        turned = x_RD @ self.rotation
-        turned_back = Product(form_for("fp32", x_RD.device.type)(self.rotation.T.contiguous()))
-
-        def patch(base, source, mask):
-            return x_RD[base] + turned_back(mask * (turned[source] - turned[base]))
-
-        return BoundFeaturizer(patch, None, turned)
-
-    def saved(self) -> dict[str, torch.Tensor]:
-        return {"rotation": self.rotation}
 
 
 def permutation(n_latents: int, seed: int) -> torch.Tensor:

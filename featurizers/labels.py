@@ -5,17 +5,17 @@ from collections.abc import Iterable
 
 from common.errors import UserError
 from common.text import meant
-from featurizers.methods import METHODS
+from featurizers.methods import is_method, parts_of
 from saes.names import OWN, is_own, normalised
 
 LONGEST = 40
 
 
 def label_of(method: str, labels: dict[str, str]) -> str:
-    """What a method is called in tables and figures: its label if it has one; a control by its method's."""
-    base, colon, control = method.rpartition(":")
-    if colon and method not in labels and base in labels:
-        return f"{labels[base]}:{control}"
+    """What a method is called in tables and figures: its label if it has one; a size or a variant by its method's."""
+    parts = parts_of(method)
+    if method not in labels and parts.base in labels:
+        return labels[parts.base] + parts.suffix
     return labels.get(method, method)
 
 
@@ -25,7 +25,7 @@ def why_no_label(text: object) -> str:
         return "a label is text without blanks at its ends"
     if not text.isprintable() or len(text) > LONGEST:
         return f"a label is one line of at most {LONGEST} characters"
-    return "that is the name of a method" if text in METHODS or is_own(text) else ""
+    return "that is the name of a method" if is_method(text) else ""
 
 
 def are_labels(content: object) -> bool:
@@ -39,7 +39,7 @@ def parse_labels(given: list[str], methods: Iterable[str]) -> dict[str, str]:
 
     Raises UserError for what is no own SAE of `methods`, and for a text that is no label.
     """
-    own, labels = [name for name in methods if is_own(name)], {}
+    own, labels = list(dict.fromkeys(parts_of(name).base for name in methods if is_own(name))), {}
     for both in given:
         cuts = [i for i, character in enumerate(both) if character == "=" and i > len(OWN)]
         if not is_own(both) or not cuts:

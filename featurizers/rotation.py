@@ -28,7 +28,8 @@ import math
 from dataclasses import dataclass
 
 from common.errors import UserError
-from decoder.products import Plain, form_for
+from decoder.products import Plain
+from featurizers.skew import Blocks, Dense
 from imports import np, torch
 
 LARGEST_NORM = 1e4  # of A; a training that gets there has diverged
@@ -40,22 +41,21 @@ MARGIN = 1.15  # `norm_estimate` is a lower bound, up to a tenth too low
 class SkewExp:
     """The rotation expm(A) of a skew A [D, D], and its inverse, applied to rows.
 
+    parameter: what A is made of, by `kind`: A itself, or B of featurizers/skew.py's Blocks.
     bound: of the norm of A, which sets the length of the series; by default the norm is measured.
     Raises UserError if the norm is measured and is too large or not a number.
     """
 
-    def __init__(self, skew_DD, bound: NormBound | None = None):
-        self.skew = skew_DD
-        # oneDNN packs the transpose of A, which is -A, ten times as fast as A.
-        self.backwards = form_for("fp32", skew_DD.device.type)(skew_DD.detach().T)
-        self.series = (bound or NormBound(skew_DD.device, skew_DD.dtype)).of(self.backwards)
+    def __init__(self, parameter, bound: NormBound | None = None, kind: type[Dense | Blocks] = Dense):
+        self.parameter, self.backwards = parameter, kind(parameter)
+        self.series = (bound or NormBound(parameter.device, parameter.dtype)).of(self.backwards)
 
     def masked(self, x_BD, mask_D):
         """(x expm(A) * mask) expm(-A) for rows x [B, D], differentiable in all three.
 
-        The gradient of A is that among all matrices; `keep_skew` makes of it what keeps A skew.
+        The gradient of a dense A is that among all matrices; `keep_skew` makes of it what keeps A skew.
         """
-        return _Masked.apply(x_BD, mask_D, self.skew, self.backwards, self.series)
+        return _Masked.apply(x_BD, mask_D, self.parameter, self.backwards, self.series)
 
 
 def keep_skew(skew_DD):
@@ -106,7 +106,7 @@ class NormBound:
         """Let this be the bound that was fixed last, as in a training that is taken up."""
         self._before = series(reach, *self.kind) if reach else None
 
-    def of(self, matrix: Plain) -> Series:
+    def of(self, matrix: Dense | Blocks) -> Series:
         """The series for an A, or -A.  Raises UserError if its norm is estimated and shows that training diverged."""
         norm = norm_estimate(matrix)
         if self.fixed is None:
@@ -119,7 +119,7 @@ class NormBound:
 
         A series that was fixed before is reused if its bound still fits, so that a captured graph stays valid.
         """
-        norm = float(norm_estimate(Plain(skew_DD.detach())))
+        norm = float(norm_estimate(Dense(skew_DD, Plain)))
         lowest, highest = (max(bound_for(times * norm), at_least) for times in (1.1, room**2))
         if self._before is None or not lowest <= self._before.reach <= highest:
             self._before = series(bound_for(max(room * norm, at_least / MARGIN)), *self.kind)
@@ -135,10 +135,9 @@ class NormBound:
         self.fixed = None
 
 
-def norm_estimate(matrix: Plain):
+def norm_estimate(matrix: Dense | Blocks):
     """A lower bound of the 2-norm, mostly within a tenth of it, as a tensor: power iterations on four fixed rows."""
-    weight = matrix.weight
-    probe = _probe(weight.shape[0], str(weight.device), weight.dtype)
+    probe = _probe(matrix.width, str(matrix.weight.device), matrix.weight.dtype)
     for _ in range(6):
         probe = matrix.times(probe / probe.norm(dim=1, keepdim=True).clamp_min(1e-30))
     return probe.norm(dim=1).max()
@@ -250,8 +249,10 @@ class _Masked(torch.autograd.Function):
         D = grad.shape[1]
         of_x = (series.end[-1] @ terms).view_as(grad) if ctx.needs_input_grad[0] else None
         of_mask = (of_masked * turned).sum(dim=0) if ctx.needs_input_grad[1] else None
-        of_skew = rows.view(-1, D).T @ their_grads.view(-1, D) if ctx.needs_input_grad[2] else None
-        return of_x, of_mask, of_skew, None, None
+        of_parameter = None
+        if ctx.needs_input_grad[2]:
+            of_parameter = backwards.gradient(rows.view(-1, D), their_grads.view(-1, D))
+        return of_x, of_mask, of_parameter, None, None
 
 
 class _KeepSkew(torch.autograd.Function):

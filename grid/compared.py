@@ -6,7 +6,7 @@ from pathlib import Path
 from common.errors import UserError
 from common.files import write_json
 from common.text import shortened
-from featurizers.methods import BASELINES, ordered
+from featurizers.methods import BASELINES, ordered, parts_of
 from grid.finished import Side
 from grid.table import comparison_lines, interval_lines
 from results.differences import Comparison, Contrast
@@ -36,7 +36,9 @@ def _why_nothing(grid: Grid, a: Side, b: Side) -> str:
         if not layers or layer not in (None, *layers):
             every = ordered([*BASELINES, *(m for _, m, _ in grid.cells)])
             has = f"layers {', '.join(map(str, layers))}" if layers else f"methods {', '.join(every)}"
-            return f"no results of {method}{'' if layer is None else f' at layer {layer}'}; there are {has}"
+            size = parts_of(method).size
+            hint = f" (layer {size} is written @L{size})" if size and not layers else ""
+            return f"no results of {method}{'' if layer is None else f' at layer {layer}'}{hint}; there are {has}"
     if any(layer is not None and grid.is_last_block(layer) for _, layer in (a, b)):
         return "at the last block nothing can be learned; name another layer"
     return f"{a[0]} and {b[0]} have no layer and seed in common; run the one where the other was run"
@@ -51,7 +53,7 @@ def comparison_table(grid: Grid, a: Side, b: Side, mask: str) -> str:
 
 def write_comparison(grid: Grid, a: Side, b: Side, mask: str, store: Store) -> Path:
     """OUTPUT/MODEL/compare/A-minus-B.json: every comparison, as estimates.json has them; returns its path."""
-    names = (method + ("" if layer is None else f"@{layer}") for method, layer in (a, b))
+    names = (method + ("" if layer is None else f"@L{layer}") for method, layer in (a, b))
     path = store.root / "compare" / f"{file_name('-minus-'.join(names))}.json"
     content = {
         "model": grid.results[0]["model"],

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 
 from common.errors import UserError
 from common.files import write_json
-from data.names import PARTS
+from data.names import HELD_OUT, KINDS, PARTS, isolation
 from data.pairs import batch_of, make_pairs, named
-from featurizers.methods import method_named
-from grid import wandb_log
+from data.ravel_pairs import SPLIT, Table, draw_ravel, named_ravel, shared_first_tokens
+from featurizers.methods import Method, method_named, ordered
+from grid import ravel, wandb_log
 from grid.devices import device_name
-from grid.inputs import read_inputs, set_up
+from grid.inputs import answers_path, read_inputs, set_up
 from grid.layers import saes_of
 from grid.selfcheck import keep, verified
 from grid.settings import Settings
@@ -27,6 +28,21 @@ from results.store import Store
 TRAINING = ("epochs", "batch_size", "batching", "lr", "temperature", "precision")
 ANOTHER = "redo it with --force, or keep both with another --output"
 RESULT_FORMAT = 3  # of the result files; a result of another format is another configuration
+
+
+def training_settings(method: Method) -> tuple[str, ...]:
+    """Which settings of training decide a method's result; the temperature only where a mask is trained."""
+    if not method.is_trained and method.variant != "features":
+        return ()
+    return tuple(key for key in TRAINING if key != "temperature" or method.fixed_mask is None)
+
+
+def require_sizes(runs: list[Run], d_model: int) -> None:
+    """Raises UserError if a method's size is no less than the number of dimensions; of an SAE's latents any is."""
+    methods = ((name, method_named(name)) for name in ordered(run.method for run in runs))
+    large = [name for name, method in methods if method.size and not method.release and method.size >= d_model]
+    if large:
+        raise UserError(f"{large[0]} is no part of the {d_model} dimensions of the vector; name a size below {d_model}")
 
 
 @dataclass
@@ -49,6 +65,8 @@ class Experiment:
             spec.verified = verified(self.settings, self.inputs, self.store, device)
         self.store.prepare()
         write_json(self.store.root / "cities.json", self.inputs.known)
+        if self.inputs.answered:
+            write_json(answers_path(self.settings), self.inputs.answered)
         for pairs in self.pairs.values():
             write_json(pairs.file, pairs.names)
         if spec.verified:
@@ -62,6 +80,7 @@ class Experiment:
     def check(self) -> GridSpec:
         """The same without writing anything, and without the self-check."""
         self.read()
+        require_sizes(self.runs, self.subject.d_model)
         todo = self._todo()
         self.inputs.check_saes(saes_of(todo))
         self.inputs.check_saes(saes_of(run for run in todo if is_original(run)), raw_residual=True)
@@ -83,9 +102,18 @@ class Experiment:
         set_up(s, saes_of(self.runs))
         self.inputs = read_inputs(s, saes_of(self.runs))
         self.subject, self.prompts = self.inputs.subject, self.inputs.prompts
+        self.n_entities, self.prompts_digest = len(self.prompts), self.prompts.digest()
+        table = Table(self.prompts)
+        if s.ravel:
+            self.scored = {a: self._rule(a) for a in s.ravel.attributes}
         for target in s.targets:
             for seed in s.seeds:
-                self.pairs[target, seed] = self._make_pairs(target, seed)
+                pairs = self._ravel_pairs(table, target, seed) if s.ravel else self._make_pairs(target, seed)
+                if any(method_named(run.method).is_trained for run in self.runs):
+                    schedule_of(s).sizes(pairs.parts["train"])  # that they suffice is seen before anything is written
+                self.pairs[target, seed] = pairs
+        if s.ravel:  # only what some pair needs is run through the model
+            self.inputs.prompts = self.prompts = table.asked()
 
     def results(self) -> list[dict]:
         """The results of all runs, once they are done.
@@ -103,11 +131,28 @@ class Experiment:
         s = self.settings
         pairs = make_pairs(self.prompts, target, s.mode, s.split, seed, s.max_pairs)
         parts = {part: batch_of(pairs[part], self.prompts, target) for part in PARTS}
-        if any(method_named(run.method).fixed_mask is None for run in self.runs):
-            schedule_of(s).sizes(parts["train"])  # that there are enough is seen before anything is written
-        names = named(pairs, self.prompts)
+        return self._named(named(pairs, self.prompts), parts, target, seed)
+
+    def _ravel_pairs(self, table: Table, target: str, seed: int) -> Pairs:
+        s = self.settings
+        whole = [attribute for attribute, rule in self.scored.items() if rule == "whole"]
+        pairs = draw_ravel(self.prompts, target, seed, s.max_pairs, whole)
+        groups = [KINDS[0], *(isolation(attribute) for attribute in s.ravel.attributes if attribute != target)]
+        parts = {part: table.batch(pairs[part], groups, whole, continues=part != "train") for part in SPLIT}
+        return self._named(named_ravel(pairs, self.prompts), parts, target, seed)
+
+    def _rule(self, attribute: str) -> str:
+        """How answers about an attribute count: by their first token, or whole where too many begin alike."""
+        rule = self.settings.ravel.scored
+        if rule == "auto":
+            rule = "whole" if shared_first_tokens(self.prompts, attribute) > ravel.ALIKE else "first"
+        return rule
+
+    def _named(self, names: dict, parts: dict, target: str, seed: int) -> Pairs:
+        s = self.settings
         file = self.store.pairs_path(target, s.mode, s.split, seed)
-        return Pairs(names, parts, NamedPairs.of(names), digest_of(names), file)
+        tests = {part: NamedPairs.of(names, part) for part in HELD_OUT.values() if part in parts}
+        return Pairs(names, parts, tests, digest_of(names), file)
 
     def _require_no_orphans(self, target: str, pairs: Pairs, todo: set[Run]) -> None:
         """Other results that need the pair file as it is are an error, with --force a warning."""
@@ -129,7 +174,7 @@ class Experiment:
         s = self.settings
         method = method_named(run.method)
         pairs = self.pairs[run.target, run.seed]
-        is_trained, has_sae = method.fixed_mask is None, method.release is not None
+        decisive, has_sae = training_settings(method), method.release is not None
         return {
             "format": RESULT_FORMAT,
             "model": s.model,
@@ -138,13 +183,23 @@ class Experiment:
             **{key: getattr(s, key) for key in ("mode", "split", "prompt", "unfiltered", "max_pairs", "engine")},
             **{key: getattr(s, key) for key in ("one_token", "dtype")},
             "attention": self.subject.attention,
-            "n_cities": len(self.prompts),
-            "cities_digest": self.prompts.digest(),
+            **(self._ravel_config() if s.ravel else {}),
+            "n_cities": self.n_entities,
+            "cities_digest": self.prompts_digest,
             "pairs_digest": pairs.digest,
-            **{key: getattr(s, key) if is_trained else None for key in TRAINING},
+            **{key: getattr(s, key) if key in decisive else None for key in TRAINING},
             "raw_residual": s.raw_residual or is_original(run) if has_sae else None,
             "error_term": s.error_term if has_sae else None,
             "sae_digest": self.inputs.sae_digests.get((method.release, run.layer)),
+        }
+
+    def _ravel_config(self) -> dict:
+        chosen = self.settings.ravel
+        return {
+            "facts": chosen.entity_type,
+            "attributes": list(chosen.attributes),
+            "limits": self.inputs.known["limits"],
+            "scored": self.scored,
         }
 
     def read_done(self, run: Run, remedy: str) -> dict:

@@ -15,7 +15,7 @@ def add_flags(parser) -> None:
     group = parser.add_argument_group("finished results: nothing is run, and of what is there the grid's flags choose")
     use = group.add_mutually_exclusive_group()
     use.add_argument(
-        "--compare", nargs=2, metavar=("A", "B"), help="A minus B on the same pairs; METHOD, or METHOD@LAYER"
+        "--compare", nargs=2, metavar=("A", "B"), help="A minus B on the same pairs; METHOD, or METHOD@L5 at layer 5"
     )
     use.add_argument("--export", choices=FORMATS, help="write the scores for other programs")
     group.add_argument("--to", type=Path, metavar="PATH", help="where --export writes (OUTPUT/MODEL/export/)")
@@ -37,9 +37,9 @@ def read_sides(given: list[str] | None, one_method) -> tuple[Side, Side] | None:
 
 
 def _side(text: str, one_method) -> Side:
-    name, at, layer = text.rpartition("@")
+    name, at, layer = text.rpartition("@L")  # behind @ alone stands a size
     if not at or os.path.isdir(text.removeprefix(OWN)):
         return one_method(text), None
     if not layer.isdecimal():
-        raise UserError(f"--compare is {text!r}, and {layer!r} is no layer; give a number, as in das@5")
+        raise UserError(f"--compare is {text!r}, and {layer!r} is no layer; give a number, as in das@L5")
     return one_method(name), int(layer)

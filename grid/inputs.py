@@ -6,14 +6,16 @@ from pathlib import Path
 
 from common.errors import UserError
 from common.progress import bar
-from data.facts import City, read_cities
+from data.facts import Entity, read_cities
 from data.prompts import Prompts, build_prompts, known_facts
 from decoder.activations import ActivationCache
 from featurizers.methods import METHODS
+from grid import ravel
 from grid.layers import asked_layers
 from grid.settings import InputSettings
 from imports import torch
 from models import Subject, load_subject
+from results.store import Store
 from saes.autoencoder import SparseAutoencoder
 from saes.loading import family_named, is_mirror, load_sae
 from saes.names import is_own
@@ -28,12 +30,13 @@ class Inputs:
 
     settings: InputSettings
     subject: Subject
-    prompts: Prompts  # of the cities that take part
+    prompts: Prompts  # of the entities that take part
     known: dict  # the report on who takes part, and who does not and why
     sae_paths: dict[tuple[str, int], Path]  # by release and layer
     sae_digests: dict[tuple[str, int], str]
     model_digest: str
     cache: ActivationCache | None  # of the prompts that take part, at the layers asked for
+    answered: dict | None = None  # what the model answered to RAVEL's prompts, as its file keeps it
 
     def activations(self, layers: list[int], progress: bool = True) -> ActivationCache:
         """What is frozen of the prompts at these layers; computed anew where it is not at hand."""
@@ -65,7 +68,7 @@ def set_up(settings: InputSettings, needed: list[tuple[str, int]] = ()) -> None:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     if settings.model == "toy":
-        if settings.cities.parent != settings.place.folder:
+        if settings.ravel is None and settings.cities.parent != settings.place.folder:
             read_cities(settings.cities)
         if settings.saes.parent != settings.place.folder:
             _locate_saes(settings, needed, toy.Recipe().n_layers)
@@ -77,24 +80,34 @@ def read_inputs(settings: InputSettings, needed: list[tuple[str, int]]) -> Input
 
     Raises UserError for what is wrong with any of them; nothing is written.
     """
-    cities = read_cities(settings.cities)
+    cities = [] if settings.ravel else read_cities(settings.cities)
     subject = load_subject(settings.place.path, settings.device, settings.dtype, settings.spread)
     paths = _locate_saes(settings, needed, subject.n_layers)
     _say_what_to_know(paths, settings)
     layers = sorted({*asked_layers(settings, subject.n_layers), *(layer for _, layer in needed)})
-    cache, known = _known_prompts(settings, subject, cities, layers)
-    prompts = cache.prompts
+    digest = subject.digest()
+    if settings.ravel:
+        cache, found = None, ravel.ask(settings, subject, digest, answers_path(settings))
+        prompts, answered, known = found.prompts, found.content, found.report
+    else:
+        cache, known = _known_prompts(settings, subject, cities, layers)
+        prompts, answered = cache.prompts, None
+    known |= {"names": [e.name for e in prompts.entities]}
     print(describe(known, prompts), file=sys.stderr)
     if len(prompts) < 2:
-        raise UserError(
-            f"{settings.model} knows both facts of {len(prompts)} of the {len(cities)} cities in {settings.cities}, "
-            "pairs need two; use more cities with --cities, or --unfiltered"
-        )
+        table = f"the {len(cities)} cities in {settings.cities}, pairs need two; use more cities with --cities"
+        asked = f"RAVEL's table of {settings.ravel.entity_type}, pairs need two; ask more" if settings.ravel else table
+        raise UserError(f"{settings.model} knows both facts of {len(prompts)} of {asked}, or --unfiltered")
     digests = {
         (release, layer): family_named(release_named(release).family).digest(path)
         for (release, layer), path in paths.items()
     }
-    return Inputs(settings, subject, prompts, known, paths, digests, subject.digest(), cache)
+    return Inputs(settings, subject, prompts, known, paths, digests, digest, cache, answered)
+
+
+def answers_path(settings: InputSettings) -> Path:
+    """Where it is kept what the model answered to RAVEL's prompts."""
+    return Store(settings.output, settings.model).root / f"answered-{settings.ravel.entity_type}.json"
 
 
 def _locate_saes(settings: InputSettings, needed: list[tuple[str, int]], n_layers: int) -> dict[tuple[str, int], Path]:
@@ -122,7 +135,7 @@ def _say_what_to_know(paths: dict[tuple[str, int], Path], settings: InputSetting
 
 
 def _known_prompts(
-    settings: InputSettings, subject: Subject, cities: list[City], layers: list[int]
+    settings: InputSettings, subject: Subject, cities: list[Entity], layers: list[int]
 ) -> tuple[ActivationCache, dict]:
     """The prompts of the cities that take part, run once, and a report on who does not take part and why."""
     prompts = build_prompts(cities, subject.tokenizer, settings.prompt, settings.one_token)
@@ -144,18 +157,24 @@ def _known_prompts(
         prompts = cache.prompts
     known |= {
         "labels shared by several values": prompts.collisions(),
-        "prompts": prompts.templates,
+        "prompts": {template.attribute: template.filled("{city}") for template in prompts.templates},
         "patched at": "the last token of the city",
         "right answer": "the first token of the value's first word, as the tokenizer splits prompt, blank and word",
-        "names": [city.name for city in prompts.cities],
-        "tokens": {city.name: prompts.tokens_of(i) for i, city in enumerate(prompts.cities)},
+        "tokens": {city.name: prompts.tokens_of(i) for i, city in enumerate(prompts.entities)},
         "left out": {why: names for why, names in prompts.skipped.items() if names},
     }
     return cache, known
 
 
 def describe(known: dict, prompts: Prompts) -> str:
-    """One line: how many cities take part, and why others do not."""
+    """One line: how many entities take part, and why others do not."""
+    if "prompts asked" in known:
+        asked, right, kept = (known[name] for name in ("prompts asked", "answered rightly", "kept"))
+        used = sum(template["kept"] for template in known["templates"])
+        return (
+            f"{right:,} of {asked:,} prompts are answered rightly, {kept:,} take part: {len(prompts)} of "
+            f"{known['entities asked about']} entities, {used} of {len(known['templates'])} templates"
+        )
     why = [f"{len(names)} {reason}" for reason, names in known["left out"].items()]
     shared = [group for groups in known["labels shared by several values"].values() for group in groups]
     text = f"{len(prompts)} of {known['cities']} cities take part" + (f" (left out: {', '.join(why)})" if why else "")

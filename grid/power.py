@@ -4,12 +4,12 @@ import json
 
 import stats
 from common.text import filled
-from data.facts import City, read_cities
-from data.names import ATTRIBUTES
+from data.facts import Entity, read_cities
+from data.names import PAPER, plural
 from data.pairs import draw_pairs
-from featurizers.methods import BASELINES, method_named
+from featurizers.methods import BASELINES, beside, is_compared
 from grid.settings import Settings
-from results.estimates import NEW_SEEDS_FROM, UNITS_IN_WORDS
+from results.outcomes import NEW_SEEDS_FROM
 from results.run import Run
 from results.store import Store
 
@@ -28,7 +28,7 @@ def print_power(runs: list[Run], store: Store, settings: Settings, n_layers: int
         names, source = {city.name for city in cities}, f"in {settings.cities}, as if the model knew them all"
     cities = [city for city in cities if city.name in names]
     families = _families(runs, settings, n_layers)
-    unit = UNITS_IN_WORDS[settings.cluster]
+    unit = plural(settings.cluster)
     n_seeds = len(settings.seeds)
     print(filled(f"{len(cities)} cities {source}"))
     for target in settings.targets:
@@ -54,14 +54,14 @@ def print_power(runs: list[Run], store: Store, settings: Settings, n_layers: int
         print(filled(barely))
 
 
-def _design(cities: list[City], target: str, settings: Settings) -> tuple[dict, str]:
+def _design(cities: list[Entity], target: str, settings: Settings) -> tuple[dict, str]:
     """What `stats.plan_difference` asks of a target's test pairs, and in words how many cities are among them."""
-    labels = {attribute: [city.value(attribute) for city in cities] for attribute in ATTRIBUTES}
+    labels = {attribute: [city.value(attribute) for city in cities] for attribute in PAPER}
     tests = [
         draw_pairs(labels, target, settings.mode, settings.split, seed, settings.max_pairs)["test"]
         for seed in settings.seeds
     ]
-    ends = {cities[i] for pairs in tests for base, source, _ in pairs for i in (base, source)}
+    ends = [cities[i] for i in {i for pairs in tests for base, source, _ in pairs for i in (base, source)}]
     by_city = settings.cluster == "city"
     clusters = {city.name if by_city else city.value(settings.cluster) for city in ends}
     design = {
@@ -71,15 +71,15 @@ def _design(cities: list[City], target: str, settings: Settings) -> tuple[dict, 
         "n_seeds": len(tests),
         "new_seeds": len(tests) >= NEW_SEEDS_FROM,
     }
-    of = "" if by_city else f" of {len(clusters)} {UNITS_IN_WORDS[settings.cluster]}"
+    of = "" if by_city else f" of {len(clusters)} {plural(settings.cluster)}"
     return design, f"{len(ends)} cities{of}"
 
 
 def _families(runs: list[Run], settings: Settings, n_layers: int) -> list[tuple[str, int]]:
     """What will be corrected together, and how many comparisons that is: as `results.estimates.Grid` compares."""
     cells = {(r.target, r.method, r.layer) for r in runs if r.layer < n_layers - 1}
-    methods = [m for _, m, _ in cells if not method_named(m).control and m not in BASELINES and m != settings.against]
+    methods = [m for _, m, _ in cells if is_compared(m) and m not in BASELINES and m != settings.against]
     against = len(methods) if any(m == settings.against for _, m, _ in cells) else 0
-    controls = sum((t, method_named(m).of, layer) in cells for t, m, layer in cells if method_named(m).control)
+    controls = sum((t, other, layer) in cells for t, m, layer in cells for other in beside(m))
     named = ((f"comparisons with {settings.against}", against), ("comparisons with controls", controls))
     return [(what, n) for what, n in named if n]

@@ -60,6 +60,15 @@ PROFILES = {
         "saes": "saes",
     },
 }
+RAVEL = {  # with RAVEL's templates, whichever the model
+    "mode": "ravel",
+    "one_token": False,
+    "epochs": 8,
+    "batch_size": 16,
+    "lr": 3e-3,
+    "temperature": [1.0, 0.1],
+    "max_pairs": 2000,
+}
 ORIGIN = "ORIGIN.json"  # in a model's folder: where its weights are from (downloads/smollm2.py)
 WORLD = "world.json"  # in a toy world's folder: its recipe
 

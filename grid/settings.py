@@ -9,13 +9,15 @@ from pathlib import Path
 from common.errors import UserError
 from common.paths import HOME
 from common.text import meant
-from data.names import ATTRIBUTES, MODES, PROMPT_STYLES, SPLITS, UNITS, default_split
-from featurizers.methods import METHODS, controls_of, is_method, method_named, ordered, originals_of
+from data.names import ENTITY, MODES, PAPER, PROMPT_STYLES, RAVEL, SPLITS, default_split
+from featurizers.methods import FURTHER, METHODS, controls_of, method_named, ordered, originals_of
+from grid import ravel
+from grid.chosen import chosen, chosen_methods, expanded
 from grid.finished import Side, add_flags, read_sides
 from grid.launchers import LAUNCHERS
 from grid.profiles import DEFAULT_MODEL, PROFILES, Place, place_of
+from grid.profiles import RAVEL as RAVEL_PROFILE
 from masks.names import BATCHING_NAMES, ENGINE_NAMES, PRECISIONS, default_batching
-from saes.names import is_own, normalised
 
 
 @dataclass
@@ -33,7 +35,8 @@ class InputSettings:
     dtype: str
     spread: bool
     threads: int | None
-    cities: Path
+    cities: Path  # a table of cities, where the facts are not RAVEL's
+    ravel: ravel.RavelSettings | None
     saes: Path
     raw_residual: bool
     unfiltered: bool
@@ -48,11 +51,13 @@ class InputSettings:
 class Settings(InputSettings):
     """The command line of main.py."""
 
+    sizes: list[int] | None  # that stand for the size of a method named METHOD@
     targets: list[str]
     seeds: list[int]
     controls: bool
     reproduce: bool
     cluster: str  # the unit of intervals: pairs that share one are not independent
+    cluster_named: bool  # on the command line
     against: str  # the method that others are compared with
     mode: str
     split: str
@@ -93,22 +98,32 @@ class Parser(argparse.ArgumentParser):
 
 
 class Options:
-    """The flags of a command: those that every command has, in the groups that --help shows."""
+    """The flags of a command: those that every command has, in the groups that --help shows.
 
-    def __init__(self, description: str, methods: list[str]):
+    methods: what `all` is; further: whether there are more, by name.
+    """
+
+    def __init__(self, description: str, methods: list[str], further: bool = False):
         p = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
         self.parser = p
-        self.methods = methods
+        self.methods, self.further = methods, further
         p.add_argument(
             "--model", default=DEFAULT_MODEL, help="a hub id, a checkpoint folder, toy or smollm2 (%(default)s)"
         )
+        more = f"{' '.join(FURTHER)} METHOD:cause METHOD@SIZE " * further + "sae:FOLDER_OR_HUB_ID"
         self.grid = p.add_argument_group("the grid")
         self.grid.add_argument(
-            "--methods", nargs="+", default=["all"], help=f"{' '.join(methods)}, or all (all); and sae:FOLDER_OR_HUB_ID"
+            "--methods", nargs="+", default=["all"], help=f"{' '.join(methods)}, or all (all); and {more}"
         )
         self.grid.add_argument("--layers", nargs="+", help="numbers, or all (all; smollm2: 10 18 22)")
         self.how = p.add_argument_group("the experiment (defaults by the model's profile: paper / smollm2 / toy)")
-        self.add_profiled("--prompt", "five solved examples first, or the question alone", choices=PROMPT_STYLES)
+        self.add_profiled(
+            "--templates",
+            "five solved examples first, the question alone, or RAVEL's own",
+            also="--prompt",
+            dest="prompt",
+            choices=PROMPT_STYLES,
+        )
         self.how.add_argument("--unfiltered", action="store_true", help="take every city, known or not")
         self.how.add_argument(
             "--one-token",
@@ -117,7 +132,10 @@ class Options:
         )
         files = p.add_argument_group("files")
         files.add_argument(
-            "--cities", type=Path, help="csv of city,country,continent, or RAVEL's json (data/cities.csv)"
+            "--facts",
+            "--cities",
+            metavar="FACTS",
+            help=f"csv of city,country,continent; or RAVEL's: {' '.join(RAVEL)}, or a file of its (data/cities.csv)",
         )
         files.add_argument("--saes", type=Path, metavar="DIR", help="where SAEs are (saved_models/saes)")
         files.add_argument("--output", type=Path, metavar="DIR", help="of the results (saved_models/results)")
@@ -129,23 +147,28 @@ class Options:
         self.running.add_argument("--threads", type=int, metavar="N", help="CPU threads (torch's choice; toy: 1)")
         self.running.add_argument("--dry-run", action="store_true", help="print the grid and stop")
 
-    def add_profiled(self, flag: str, text: str, **options) -> None:
-        """A flag whose default depends on the model."""
-        name = flag[2:].replace("-", "_")
+    def add_profiled(self, flag: str, text: str, also: str | None = None, **options) -> None:
+        """A flag whose default depends on the model.  also: another name of it."""
+        name = options.get("dest") or flag[2:].replace("-", "_")
         defaults = [PROFILES[profile].get(name) for profile in PROFILES]
         shown = " / ".join(" ".join(map(str, d)) if isinstance(d, list) else str(d or "all") for d in defaults)
-        self.how.add_argument(flag, help=f"{text} ({shown})", **options)
+        self.how.add_argument(flag, *filter(None, [also]), help=f"{text} ({shown})", **options)
 
     def read(self, argv: list[str] | None) -> dict:
         """The command line with its defaults filled in and the common flags checked.  Raises UserError."""
         args = vars(self.parser.parse_args(argv))
         args["layers_named"] = args["layers"] not in (None, ["all"])
         args["place"] = place = place_of(args["model"])
+        if args["facts"] in RAVEL and args["prompt"] is None:
+            args["prompt"] = "ravel"
+        args["cities"] = None if args["facts"] is None or args["prompt"] == "ravel" else Path(args["facts"])
         if args["one_token"] is None and args.get("mode"):
             args["one_token"] = args["mode"] == "paper"
-        for name, default in PROFILES[place.profile].items():
+        profile = PROFILES[place.profile] | (RAVEL_PROFILE if args["prompt"] == "ravel" else {})
+        for name, default in profile.items():
             if name in args and args[name] is None:
                 args[name] = place.folder / default if place.is_toy and name in ("cities", "saes") else default
+        args["ravel"] = None
         args["output"] = args["output"] or HOME / "saved_models" / "results"
         args["gpu"] = None
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,4})?", args["device"]):
@@ -153,32 +176,30 @@ class Options:
                 f"--device {args['device']!r} is no device; known are auto, cpu, cuda, cuda:0, cuda:1, .. and mps"
             )
         args["methods_named"] = "all" not in args["methods"]
-        args["methods"] = self.chosen_methods(args["methods"])
+        args["methods"] = self.chosen_methods(expanded(args["methods"], args.get("sizes")))
         args["layers"] = None if args["layers"] == ["all"] else _numbers("layer", args["layers"])
-        for name in ("epochs", "batch_size", "threads", "max_pairs", "joint", "workers", "gpus", "top"):
+        for name in ("epochs", "batch_size", "threads", "max_pairs", "joint", "workers", "gpus", "top", *ravel.LIMITS):
             if args.get(name) is not None and args[name] < 1:
                 raise UserError(f"--{name.replace('_', '-')} is {args[name]}; it must be at least 1")
         return args
 
     def chosen_methods(self, given: list[str]) -> list[str]:
-        """The known ones in their order, then users' own SAEs (sae:FOLDER) as given; controls behind their methods."""
-        own = dict.fromkeys(normalised(name) for name in given if is_own(name))
-        controls = {name for name in given if not is_own(name) and is_method(name) and method_named(name).control}
-        others = [name for name in given if not is_own(name) and name not in controls]
-        known = _chosen("method", others, self.methods, everything="all") if others else []
-        return ordered([*known, *controls]) + list(own)
+        """As `grid.chosen.chosen_methods` has them; of the further ones only where they are offered."""
+        return chosen_methods(given, self.methods, self.further)
 
 
 def parser(description: str) -> Options:
     """The flags of main.py."""
-    options = Options(description, list(METHODS))
-    options.grid.add_argument("--targets", nargs="+", default=list(ATTRIBUTES), help="country continent (both)")
+    options = Options(description, list(METHODS), further=True)
+    options.grid.add_argument("--sizes", nargs="+", type=int, metavar="N", help="of methods named METHOD@, as in das@")
+    options.grid.add_argument("--targets", nargs="+", help="country continent (both); RAVEL's: all --attributes")
     options.grid.add_argument("--seeds", nargs="+", help="numbers (0)")
     add = options.add_profiled
-    add("--mode", "paper keeps every pair; strict only pairs that differ", choices=MODES)
+    add("--mode", "paper keeps every pair; strict only pairs that differ; ravel: as RAVEL draws them", choices=MODES)
     options.how.add_argument(
-        "--split", choices=SPLITS, help="train and test share no pairs, or no cities (pairs / cities)"
+        "--split", choices=SPLITS, help="train and test share no pairs, or no cities (pairs / cities; ravel: its own)"
     )
+    ravel.add_flags(options.how)
     add("--epochs", "passes over the training pairs", type=int)
     add("--batch-size", "pairs in a step", type=int)
     options.how.add_argument(
@@ -192,7 +213,7 @@ def parser(description: str) -> Options:
     flag = options.how.add_argument
     flag("--controls", action="store_true", help="add to each method what its score would be by chance")
     flag("--reproduce", action="store_true", help="add SAEs as the paper's code ran them, where ours are corrected")
-    flag("--cluster", choices=UNITS, default="country", help="what intervals take to be independent (%(default)s)")
+    flag("--cluster", metavar="UNIT", help="what intervals take to be independent: country (default), continent, city")
     flag("--against", default="neuron", metavar="METHOD", help="compare the others with this one (%(default)s)")
     flag("--raw-residual", action="store_true", help="feed SAEs as the original did: no centring")
     flag("--error-term", action="store_true", help="add an SAE's reconstruction error back")
@@ -224,7 +245,15 @@ def read_settings(argv: list[str] | None = None, description: str = "") -> Setti
     args = options.read(argv)
     args["split"] = args["split"] or default_split(args["mode"])
     args["batching"] = args["batching"] or default_batching(args["mode"])
-    args["targets"] = _chosen("target", args["targets"], list(ATTRIBUTES))
+    args["ravel"] = found = ravel.read_flags(args)
+    for name in (*ravel.LIMITS, "attributes", "scored", "facts"):
+        args.pop(name, None)
+    if found is not None and (args["mode"], args["split"]) != ("ravel", "ravel"):
+        raise UserError(f"--templates ravel goes with --mode ravel, not {args['mode']}; leave --mode and --split out")
+    attributes = list(found.attributes if found else PAPER)
+    args["targets"] = chosen("target", args["targets"] or attributes, attributes)
+    args["cluster_named"] = args["cluster"] is not None
+    args["cluster"] = _cluster(args["cluster"], found.entity_type if found else "city")
     args["seeds_named"] = args["seeds"] is not None
     args["seeds"] = _numbers("seed", args["seeds"] or ["0"])
     args["against"] = _one_method(options, args["against"], "--against")
@@ -244,7 +273,7 @@ def read_settings(argv: list[str] | None = None, description: str = "") -> Setti
         args["methods"] = ordered([*args["methods"], *every])
     for name in args["methods"]:
         method = method_named(name)
-        if method.control == "features" and method.of not in args["methods"]:
+        if method.variant == "features" and method.of not in args["methods"]:
             raise UserError(f"{name} takes as many features as {method.of} selects; add {method.of} to --methods")
     if not 0 < args["lr"] < float("inf"):
         raise UserError(f"--lr is {args['lr']}; it must be a positive number, such as 0.001")
@@ -253,6 +282,17 @@ def read_settings(argv: list[str] | None = None, description: str = "") -> Setti
     if args["precision"] != "fp32":
         _require_precision(args["precision"], args["mode"], args["engine"])
     return Settings(**args)
+
+
+def _cluster(unit: str | None, entity_type: str) -> str:
+    """--cluster: an attribute that entities of a type share, or each entity by itself."""
+    shared = RAVEL.get(entity_type, ())
+    if unit is None:
+        return "country" if "country" in shared else ENTITY
+    known = [*(PAPER if entity_type == "city" else shared), entity_type, ENTITY]
+    if unit not in known and unit not in shared:
+        raise UserError(f"--cluster is {unit!r}{meant(unit, known)}; known are {', '.join(dict.fromkeys(known))}")
+    return unit
 
 
 def _launcher(words: list[str], workers: int | None) -> tuple[str, int]:
@@ -295,19 +335,6 @@ def _require_precision(precision: str, mode: str, engine: str) -> None:
         raise UserError(f"--precision {precision} is not the paper's; use --mode strict, or leave it at fp32")
     if engine == "nnsight":
         raise UserError(f"the nnsight engine, the exact reference, has no --precision {precision}; use --engine fast")
-
-
-def _chosen(kind: str, given: list[str], known: list[str], everything: str | None = None) -> list[str]:
-    if everything in given:
-        return known
-    for name in given:
-        if name not in known:
-            all_known = ", ".join(known) + (", or all" if everything else "")
-            base = name.rpartition(":")[0]
-            if base in known and controls_of(base):
-                raise UserError(f"{base} has no control {name!r}; it has {', '.join(controls_of(base))}")
-            raise UserError(f"unknown {kind} {name!r}{meant(name, known)}; known are {all_known}")
-    return [name for name in known if name in given]
 
 
 def _numbers(kind: str, given: list[str]) -> list[int]:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from common.leases import look
-from data.pairs import PairBatch
-from featurizers.methods import ORIGINAL, method_named
+from data.batches import PairBatch
+from featurizers.methods import CAUSE, ORIGINAL, method_named
 from grid.inputs import Inputs
 from grid.settings import Settings
 from masks.training import Schedule
@@ -19,7 +19,7 @@ from verify.check import Verified, Ways
 
 def is_original(run: Run) -> bool:
     """Whether a run is of an SAE as the paper's code ran it."""
-    return method_named(run.method).control == ORIGINAL
+    return method_named(run.method).kind == ORIGINAL
 
 
 def schedule_of(settings: Settings) -> Schedule:
@@ -31,12 +31,12 @@ def schedule_of(settings: Settings) -> Schedule:
 class Pairs:
     """The pairs of one target and seed.
 
-    names: as their file has them; parts: the same as rows of prompts; test: the test pairs, for intervals.
+    names: as their file has them; parts: the same as rows of prompts; tests: the pairs of each test, for intervals.
     """
 
     names: dict[str, list]
     parts: dict[str, PairBatch]
-    test: NamedPairs
+    tests: dict[str, NamedPairs]
     digest: str
     file: Path
 
@@ -95,11 +95,14 @@ class GridSpec:
 
     def is_trained(self, run: Run) -> bool:
         """At the last block nothing can be learned: the gradient is exactly 0."""
-        method = method_named(run.method)
-        has_own_mask = method.fixed_mask is None and method.control != "features"
-        return has_own_mask and run.layer < self.inputs.subject.n_layers - 1
+        return method_named(run.method).is_trained and run.layer < self.inputs.subject.n_layers - 1
+
+    def training_pairs(self, run: Run) -> PairBatch:
+        """The pairs that a run is trained on, or fitted to: those of its target and seed, perhaps cause pairs alone."""
+        pairs = self.pairs[run.target, run.seed].parts["train"]
+        return pairs[pairs.is_cause] if method_named(run.method).kind == CAUSE else pairs
 
     def steps(self, runs: Iterable[Run]) -> int:
         """Of Adam, over all these runs."""
-        trained = (self.pairs[run.target, run.seed].parts["train"] for run in runs if self.is_trained(run))
+        trained = (self.training_pairs(run) for run in runs if self.is_trained(run))
         return sum(self.settings.epochs * len(self.schedule.sizes(pairs)) for pairs in trained)

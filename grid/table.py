@@ -1,7 +1,8 @@
 """The table of results, as text of 80 columns."""
 
 from common.text import shortened
-from featurizers.methods import BASELINES
+from data.names import HELD_OUT
+from featurizers.methods import BASELINES, method_named, size_family
 from masks.names import SCORES
 from results.estimates import Comparison, Estimate, Grid, not_compared
 from results.worked import worked_pairs
@@ -29,14 +30,19 @@ def table(grid: Grid, mask: str, against: str) -> str:
     for target in grid.targets:
         of_target = [r for r in grid.results if r["target"] == target]
         n_seeds = len({r["seed"] for r in of_target})
-        mode = ", ".join(sorted({f"mode {r['mode']}, split by {r['split']}" for r in of_target}))
+        how = f"{grid.held_out} held out" if grid.held_out in HELD_OUT else f"split by {grid.held_out}"
+        mode = f"mode {of_target[0]['mode']}, {how}"
         model = shortened(of_target[0]["model"], 26)
         lines += ["", f"{target}: {model}, {mode}, {n_seeds} seed{'s' * (n_seeds > 1)}", HEAD]
         for layer in grid.layers:
             note = ", the last block: nothing can be learned here" if grid.is_last_block(layer) else ""
             lines.append(f"-- layer {layer}{note} ".ljust(WIDTH, "-"))
+            spliced = set()  # SAEs whose reconstruction has its row: other rows of theirs reconstruct as they do
             for method in (*BASELINES, *grid.methods):
-                lines += _rows(names.get(method, method), grid, target, method, layer)
+                rows = _rows(names.get(method, method), grid, target, method, layer)
+                release = method_named(method).release
+                lines += rows[:1] if release in spliced else rows
+                spliced |= {release} if rows and release else set()
                 for control in grid.controls.get(method, []):
                     _, _, kind = control.rpartition(":")
                     rows = _rows(f"  {kind}", grid, target, control, layer)
@@ -84,7 +90,7 @@ def comparison_lines(found: list[Comparison], mask: str, grid: Grid) -> list[str
     compared = (name for c in found for name in (c.method, c.against))
     names = _labels(grid, dict.fromkeys([*grid.methods, *compared]), 17)
     lines = []
-    of_controls = any(c.against.startswith(f"{c.method}:") for c in found)
+    of_controls = all(c.against in grid.beside.get(c.method, ()) for c in found)
     for target in dict.fromkeys(comparison.target for comparison in found):
         other = "its controls" if of_controls else names[found[0].against]
         where = ", same pairs"
@@ -97,7 +103,7 @@ def comparison_lines(found: list[Comparison], mask: str, grid: Grid) -> list[str
             if of_controls:  # the method's name once, then its controls
                 if (c.layer, c.method) != last:
                     lines.append(f"{c.layer:>2} {name}")
-                last, name = (c.layer, c.method), f"  - {c.against.rpartition(':')[2]}"
+                last, name = (c.layer, c.method), f"  - {c.against.removeprefix(f'{c.method}:')}"
             interval = f"[{c.low:+.3f} {c.high:+.3f}]"
             detects = f"{c.detectable:6.3f}" if c.detectable < 1 else "  none"
             lines.append(
@@ -124,7 +130,7 @@ def summary(grid: Grid) -> str:
         lines += ["", f"{target}: disentangle, hard mask, test pairs, by layer"]
         for start in range(0, len(grid.layers), 12):  # so many fit in a line
             lines += _summary_rows(grid, target, grid.layers[start : start + 12])
-        lines += _choices(grid, target)
+        lines += _choices(grid, target) + _size_choices(grid, target)
     return "\n".join(lines)
 
 
@@ -132,11 +138,27 @@ def _choices(grid: Grid, target: str) -> list[str]:
     """The layer that each method would be reported at, if one had to be chosen: by validation, not by test pairs."""
     lines = []
     for method, name in _labels(grid, grid.methods, 14).items():
+        family = size_family(method)
+        if family and grid.size_choice(target, family, "hard"):
+            continue  # `_size_choices` has it
         choice = grid.choice(target, method, "hard")
         if choice and choice.n_layers > 1:
             test = f"{choice.test.mean:.3f} [{choice.test.low:.3f} {choice.test.high:.3f}]"
             lines.append(f"  {name:<14} layer {choice.layer:>2}, of {choice.n_layers:<3} test {test}")
     title = f"{target}: the layer that is best on validation, and its score on test pairs"
+    return ["", title, *lines] if lines else []
+
+
+def _size_choices(grid: Grid, target: str) -> list[str]:
+    """The size of each METHOD@, and the layer, that it would be reported at: likewise by validation."""
+    lines = []
+    for family in grid.size_families:
+        if found := grid.size_choice(target, family, "hard"):
+            method, n_sizes, choice = found
+            test = f"{choice.test.mean:.3f} [{choice.test.low:.3f} {choice.test.high:.3f}]"
+            of = f"of {n_sizes} x {choice.n_layers}"
+            lines.append(f"  {shortened(grid.label(method), 22):<22} layer {choice.layer:>2}, {of:<9} test {test}")
+    title = f"{target}: size and layer best on validation, scored on test pairs"
     return ["", title, *lines] if lines else []
 
 

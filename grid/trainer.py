@@ -8,28 +8,27 @@ from common.leases import Lease, Lost
 from common.memory import AtOnce
 from common.stopping import held
 from common.text import shortened
-from data.names import PARTS
-from data.pairs import PairBatch
+from data.batches import PairBatch
+from data.names import SCORING
 from data.prompts import words_of
 from featurizers.base import Featurizer
 from featurizers.controls import random_features, shuffled_labels
-from featurizers.methods import BASELINES, Ingredients, method_named
+from featurizers.examples import Examples
+from featurizers.methods import BASELINES, method_named
 from grid import checkpoints, wandb_log
 from grid.checkpoints import Keeper
-from grid.inputs import Inputs
+from grid.features import build_featurizer, theta_of_size
 from grid.profiles import notice_of
 from grid.progress import Progress
-from grid.settings import Settings
-from grid.spec import GridSpec, Pairs, is_original
+from grid.spec import GridSpec, Pairs
 from imports import torch
 from masks.engines import ENGINES, FastEngine, NnsightEngine
 from masks.names import MASKS, SCORES
 from masks.scores import answers, score
 from masks.training import MaskRun, Trained, Training, fixed_theta, untrained
 from results.outcomes import KEPT_ANSWERS, seed_intervals
-from results.reading import digest_of
+from results.reading import OUTCOME, digest_of
 from results.run import Run
-from saes.autoencoder import SparseAutoencoder
 from saes.names import is_own
 from saes.source import find
 
@@ -42,26 +41,12 @@ class LayerMethod:
     n_features: int
     l0: float | None
     sae: dict | None  # what results say of the SAE
-    featurizer: Featurizer | None = None  # where it has tensors of its own, trained beside theta or not
+    featurizer: Featurizer | None = None  # where it has tensors of its own, trained or not
+    theta: torch.Tensor | None = None  # [n_active], where all features are patched, or those that were chosen
 
     @property
     def trained_featurizer(self) -> Featurizer | None:
         return self.featurizer if self.featurizer is not None and self.featurizer.is_trained else None
-
-
-def build_featurizer(
-    run: Run, inputs: Inputs, settings: Settings, rotation_DD: torch.Tensor | None = None
-) -> tuple[Featurizer, SparseAutoencoder | None]:
-    """The featurizer of a run's method at its layer, and the SAE in it, if any.
-
-    rotation_DD: one that was trained, for methods which take another's.
-    """
-    method = method_named(run.method)
-    sae = inputs.load_sae(method.release, run.layer, True if is_original(run) else None) if method.release else None
-    x_RD = inputs.activations([run.layer]).residuals[run.layer][:, 0]
-    d_model, device = inputs.subject.d_model, settings.device
-    needs = Ingredients(d_model, run.seed, device, sae, settings.error_term, x_RD, rotation_DD)
-    return method.build(needs), sae
 
 
 class _Enough(Exception):
@@ -89,7 +74,7 @@ class Trainer:
         self.lease = lease
         runs = self.spec.unfinished(layer)
         trained = [run for run in runs if self.spec.is_trained(run)]
-        follow = [run for run in runs if method_named(run.method).control == "features"]  # from others' masks
+        follow = [run for run in runs if method_named(run.method).variant == "features"]  # from others' masks
         steps = self.spec.steps(self.spec.of_layer(layer))
         progress.begin_layer(lease, steps, steps - self.spec.steps(trained))
         for run in runs:
@@ -135,7 +120,7 @@ class Trainer:
 
     def _training(self, group: list[Run], prepared: list[LayerMethod]) -> Training:
         jobs = [
-            MaskRun(its.engine, its.trained_featurizer, self._training_pairs(run), run.seed)
+            MaskRun(its.engine, its.trained_featurizer, self._training_pairs(run), run.seed, its.theta)
             for run, its in zip(group, prepared, strict=True)
         ]
         return Training(jobs, self.spec.schedule, self.settings.device)
@@ -197,13 +182,15 @@ class Trainer:
         return self.spec.pairs[run.target, run.seed]
 
     def _training_pairs(self, run: Run) -> PairBatch:
-        pairs = self._pairs(run).parts["train"]
-        return shuffled_labels(pairs, run.seed) if method_named(run.method).control == "shuffled" else pairs
+        pairs = self.spec.training_pairs(run)
+        return shuffled_labels(pairs, run.seed) if method_named(run.method).variant == "shuffled" else pairs
 
-    def _untrained(self, run: Run, engine) -> Trained:
+    def _untrained(self, run: Run, prepared: LayerMethod) -> Trained:
         """The mask of a run that is not trained: fixed, theta's start, or as many random features as another's."""
-        method = method_named(run.method)
-        if method.control != "features":
+        method, engine = method_named(run.method), prepared.engine
+        if prepared.theta is not None:
+            return Trained(prepared.theta)
+        if method.variant != "features":
             return untrained(engine, method.fixed_mask, self.settings.device)
         n_selected = self.spec.store.read(replace(run, method=method.of))["n_selected"]
         is_selected = random_features(engine.n_active, n_selected, run.seed).to(self.settings.device)
@@ -214,20 +201,24 @@ class Trainer:
         s, method, engine = self.settings, method_named(run.method), prepared.engine
         began = time.perf_counter()
         if trained is None:
-            trained = self._untrained(run, engine)
+            trained = self._untrained(run, prepared)
         pairs = self._pairs(run)
-        scores = {}
-        for part in PARTS:
-            batch = pairs.parts[part]
+        scores, saved = {}, {}
+        for part, batch in pairs.parts.items():
             best = answers(engine, trained.theta, batch, s.temperature[1])
-            scores[part] = {mask: score(best[mask] == batch.label, batch.is_cause) for mask in best}
-        best |= {name: self._baseline(run, name, 1.0 if name == "full" else 0.0) for name in BASELINES}
-        if method.release:
-            best["reconstruction"] = self._baseline(run, run.method, 0.0)
-        hits = {name: best_N == batch.label for name, best_N in best.items()}
-        for mask in MASKS:
-            scores["test"][mask]["interval95"] = seed_intervals(hits[mask].numpy(), pairs.test, s.cluster)
-        kept = {name: best[name].int() for name in KEPT_ANSWERS}
+            scores[part] = {mask: self._scores(best[mask] == batch.label, batch) for mask in best}
+            if part not in pairs.tests:
+                continue
+            best |= {name: self._baseline(run, name, 1.0 if name == "full" else 0.0, part) for name in BASELINES}
+            if method.release:
+                best["reconstruction"] = self._baseline(run, run.method, 0.0, part)
+            hits = {name: batch.answered(best_M == batch.label) for name, best_M in best.items()}
+            for mask in MASKS:
+                ends = seed_intervals(hits[mask].numpy(), pairs.tests[part], s.cluster)
+                scores[part][mask]["interval95"] = ends
+            saved |= {f"outcome_{OUTCOME[part]}{name}": hit_N for name, hit_N in hits.items()}
+            if part == "test":
+                kept = {name: best[name][batch.step == 0].int() for name in KEPT_ANSWERS}
         theta = engine.widen(trained.theta)
         result = {
             **{key: getattr(run, key) for key in ("target", "method", "layer", "seed")},
@@ -242,7 +233,7 @@ class Trainer:
             **scores,
             "interval_unit": s.cluster,
             "baselines": {
-                name: self._three(hits[name], pairs) if name in hits else None
+                name: self._three(saved[key], pairs) if (key := f"outcome_{name}") in saved else None
                 for name in (*BASELINES, "reconstruction")
             },
             "history": trained.history,
@@ -255,19 +246,29 @@ class Trainer:
         tensors = {"theta": theta, **(prepared.featurizer.saved() if prepared.featurizer else {})}
         self.lease.require()
         tensors |= {f"answer_{name}": best_N for name, best_N in kept.items()}
-        self.spec.store.write(run, result, tensors | {f"outcome_{name}": hit_N for name, hit_N in hits.items()})
+        self.spec.store.write(run, result, tensors | saved)
         if self.spec.wandb_mode:
             wandb_log.log(run, result, s.output, self.spec.wandb_mode)
 
     def _prepared(self, run: Run) -> LayerMethod:
         """A run's method at its layer."""
         method, inputs, store = method_named(run.method), self.spec.inputs, self.spec.store
-        key = (run.method, run.seed if method.control else None, run.target if method.control == "features" else None)
+        follows, uses_examples = method.variant == "features", method.uses_examples
+        is_drawn = method.variant or method.size or uses_examples
+        key = (run.method, run.seed if is_drawn else None, run.target if follows or uses_examples else None)
         if key not in self.prepared:
-            trained = store.read_tensors(replace(run, method=method.of)) if method.control == "features" else {}
-            featurizer, sae = build_featurizer(run, inputs, self.settings, trained.get("rotation"))
-            l0 = featurizer.l0(self.cache.residuals[run.layer][:, 0])
+            x_RD = self.cache.residuals[run.layer][:, 0]
+            trained = store.read_tensors(replace(run, method=method.of)) if follows else {}
+            examples = None
+            if uses_examples:
+                class_R = inputs.prompts.values_of(run.target) if self.settings.ravel else None
+                examples = Examples.of(self.spec.training_pairs(run), x_RD, class_R)
+            featurizer, sae = build_featurizer(run, inputs, self.settings, trained.get("rotation"), examples)
+            l0 = featurizer.l0(x_RD)
             engine = ENGINES[self.settings.engine](self.subject, self.cache, run.layer, featurizer)
+            theta = None
+            if method.size:
+                theta = engine.narrow(theta_of_size(method, featurizer, examples).to(self.settings.device))
             about = None
             if sae is not None:
                 digest = inputs.sae_digests[method.release, run.layer]
@@ -275,23 +276,35 @@ class Trainer:
                 if is_own(method.release):  # as SAELens has it
                     about["config"] = find(method.release).config
             has_tensors = featurizer.is_trained or featurizer.saved()
-            prepared = LayerMethod(engine, featurizer.n_features, l0, about, featurizer if has_tensors else None)
+            own = featurizer if has_tensors else None
+            prepared = LayerMethod(engine, featurizer.n_features, l0, about, own, theta)
             if featurizer.is_trained:  # each run gets its own
                 return prepared
             self.prepared[key] = prepared
         return self.prepared[key]
 
+    def _scores(self, hit_M, batch: PairBatch) -> dict:
+        """The scores of a part's questions; of RAVEL's also by the first token and by the whole answer of each pair."""
+        kind_N = batch.first.kind
+        by_rule = {rule: score(batch.answered(hit_M, rule), kind_N) for rule in SCORING if self.settings.ravel}
+        only_first = int(batch.step.max()) == 0  # as in training
+        return score(batch.answered(hit_M), kind_N) | {
+            rule: {name: scores[name] for name in SCORES}
+            for rule, scores in by_rule.items()
+            if rule == "first" or not only_first
+        }
+
     def _three(self, hit_N, pairs: Pairs) -> dict[str, float]:
-        scores = score(hit_N, pairs.parts["test"].is_cause)
+        scores = score(hit_N, pairs.parts["test"].first.kind)
         return {name: scores[name] for name in SCORES}
 
-    def _baseline(self, run: Run, method: str, mask: float) -> torch.Tensor:
-        """[N] int64: the answers to the test pairs with a constant mask over a method's features."""
-        key = (run.target, run.seed, method, mask)
+    def _baseline(self, run: Run, method: str, mask: float, part: str) -> torch.Tensor:
+        """[M] int64: the answers to the questions of a test with a constant mask over a method's features."""
+        key = (run.target, run.seed, method, mask, part)
         if key not in self.baselines:
             name = method if method_named(method).release else "full"
             engine = self._prepared(Run(run.target, name, run.layer, run.seed)).engine
             theta = untrained(engine, mask, self.settings.device).theta
             temperature = self.settings.temperature[1]
-            self.baselines[key] = answers(engine, theta, self._pairs(run).parts["test"], temperature)["hard"]
+            self.baselines[key] = answers(engine, theta, self._pairs(run).parts[part], temperature)["hard"]
         return self.baselines[key]

@@ -57,7 +57,7 @@ def log(run: Run, result: dict, output: Path, mode: str) -> None:
     about |= {"id": digest_of(result["config"]), "resume": "allow"}
     with wandb.init(**about, dir=output, mode=mode, settings=settings) as logged:
         for row in result["history"]:
-            logged.log({key: row[key] for key in ("loss", "accuracy", "temperature")}, step=row["epoch"])
+            logged.log({key: row[key] for key in ("loss", "accuracy", "temperature") if key in row}, step=row["epoch"])
         for part in PARTS:
             for mask in ("soft", "hard"):
                 logged.summary.update({f"{part}/{mask}/{name}": result[part][mask][name] for name in SCORES})

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from common.errors import UserError
-from data.pairs import PairBatch
+from data.batches import PairBatch
 from imports import torch
 
 
@@ -17,13 +17,14 @@ def mixed(pairs: PairBatch, size: int, seed: int) -> Iterator[list[torch.Tensor]
 def original(pairs: PairBatch, size: int, seed: int) -> Iterator[list[torch.Tensor]]:
     """As the paper's code cuts them: pairs of one kind in a batch, the same batches in the same order in every epoch.
 
-    What fills no batch is dropped.  Raises UserError if a kind then has none.
+    What fills no batch is dropped.  Raises UserError if a kind then has none; a kind without pairs is left out, as in
+    training on cause pairs alone.
     """
     generator = torch.Generator().manual_seed(seed)
     batches = []
     for kind, is_kind in (("cause", pairs.is_cause), ("isolation", ~pairs.is_cause)):
         whole = [rows for rows in is_kind.nonzero()[:, 0].split(size) if len(rows) == size]
-        if not whole:
+        if not whole and is_kind.any():
             raise UserError(
                 f"there are fewer than {size} {kind} pairs to train on, and --batching original drops what fills no "
                 "batch; use --batching mixed, or a smaller --batch-size"

@@ -10,7 +10,7 @@ one layer through the model together: rows of J runs, B each, in one batch.
 
 from __future__ import annotations
 
-from data.pairs import PairBatch
+from data.batches import PairBatch
 from decoder.activations import ActivationCache
 from featurizers.base import BoundFeaturizer, Featurizer
 from imports import functional, torch
@@ -35,6 +35,10 @@ class FastEngine:
     def widen(self, theta: torch.Tensor) -> torch.Tensor:
         """theta of the features that are trained [n_active] -> of all [n_features]."""
         return self.bound.widen(theta, self.n_features)
+
+    def narrow(self, theta: torch.Tensor) -> torch.Tensor:
+        """The inverse of `widen`, for a theta of features that are fixed."""
+        return theta if self.bound.alive is None else theta[self.bound.alive]
 
     def logits(self, pairs: PairBatch, mask: torch.Tensor) -> torch.Tensor:
         """Pairs and mask [n_active] -> logits [N, vocabulary] of the answer."""
@@ -69,6 +73,9 @@ class NnsightEngine:
         self.n_active = self.n_features = featurizer.n_features
 
     def widen(self, theta: torch.Tensor) -> torch.Tensor:
+        return theta
+
+    def narrow(self, theta: torch.Tensor) -> torch.Tensor:
         return theta
 
     def logits(self, pairs: PairBatch, mask: torch.Tensor) -> torch.Tensor:
@@ -115,8 +122,7 @@ class NnsightEngine:
             raise ValueError(f"the nnsight engine computes in fp32, not {precision}")
         losses, best = [], []
         for engine, base, source, label, mask in zip(engines, base_JB, source_JB, label_JB, masks, strict=True):
-            nothing = torch.zeros_like(base)
-            logits = engine.logits(PairBatch(base, source, label, nothing.bool(), nothing, nothing), mask)
+            logits = engine.logits(PairBatch.of(base, source, label, torch.zeros_like(base)), mask)
             losses.append(functional.cross_entropy(logits, label, reduction="none"))
             best.append(logits.argmax(-1))
         return torch.stack(losses), torch.stack(best)

@@ -1,7 +1,9 @@
 """Test masks: which patched prompts get the right answer, and the scores that follow."""
 
+import math
+
+from data.batches import PairBatch
 from data.names import KINDS
-from data.pairs import PairBatch
 from imports import torch
 
 
@@ -28,19 +30,26 @@ def _predictions(engine, pairs: PairBatch, mask, batch_size: int):
     return torch.cat(parts).cpu()
 
 
-def score(hits, is_cause) -> dict:
-    """hits, is_cause [N] bool -> shares of right answers; disentangle is the mean of the two."""
-    shares = {kind: hits[is_cause == (kind == "cause")].double().mean().item() for kind in KINDS}
+def score(hits, kind) -> dict:
+    """Shares of right answers; isolation is the mean over its attributes' shares, disentangle that of the two.
+
+    hits: [N] bool; kind: [N] int64 as in `PairBatch`.
+    """
+    numbers = kind.unique().tolist()
+    share = {number: hits[kind == number].double().mean().item() for number in numbers}
+    kept = [share[number] for number in numbers if number]
+    shares = dict(zip(KINDS, (share.get(0, math.nan), sum(kept) / len(kept) if kept else math.nan), strict=True))
+    n_cause = int((kind == 0).sum())
     return {
         **shares,
         "disentangle": (shares["cause"] + shares["isolation"]) / 2,
-        "n_cause": int(is_cause.sum()),
-        "n_isolation": int((~is_cause).sum()),
+        "n_cause": n_cause,
+        "n_isolation": len(kind) - n_cause,
     }
 
 
 def answers(engine, theta, pairs: PairBatch, temperature: float) -> dict[str, torch.Tensor]:
-    """The likeliest tokens with the soft mask at this temperature and with the hard one: [N] int64 each."""
+    """The likeliest tokens with the soft mask at this temperature and with the hard one: [M] int64 each."""
     soft, hard = soft_mask(theta, temperature), hard_mask(theta)
     found = {"soft": predictions(engine, pairs, soft)}
     is_fixed = torch.equal(soft, hard)  # such a mask is both
@@ -49,5 +58,8 @@ def answers(engine, theta, pairs: PairBatch, temperature: float) -> dict[str, to
 
 
 def outcomes(engine, theta, pairs: PairBatch, temperature: float) -> dict[str, torch.Tensor]:
-    """Which pairs are answered right, with the masks of `answers`: [N] bool each."""
+    """Which questions are answered right, with the masks of `answers`: [M] bool each.
+
+    `PairBatch.answered` makes outcomes of pairs of them.
+    """
     return {mask: best_N == pairs.label for mask, best_N in answers(engine, theta, pairs, temperature).items()}

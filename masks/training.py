@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from data.pairs import PairBatch
+from data.batches import PairBatch
 from featurizers.base import Featurizer
 from imports import torch
 from masks.batching import BATCHINGS
@@ -72,13 +72,24 @@ class MaskRun(torch.nn.Module):
     """A mask to train: theta, the featurizer if that is trained too, and the pairs that both are trained on.
 
     theta: [n_active], 0 at the start; `parameters()` are theta and the featurizer's own.
-    engine: bound to the featurizer; seed: of the order of the pairs.
+    engine: bound to the featurizer; seed: of the order of the pairs; fixed: a theta [n_active] that stays as it is,
+    where the featurizer alone is trained.
     """
 
-    def __init__(self, engine: FastEngine | NnsightEngine, featurizer: Featurizer | None, pairs: PairBatch, seed: int):
+    def __init__(
+        self,
+        engine: FastEngine | NnsightEngine,
+        featurizer: Featurizer | None,
+        pairs: PairBatch,
+        seed: int,
+        fixed: torch.Tensor | None = None,
+    ):
         super().__init__()
         self.engine, self.pairs, self.seed = engine, pairs, seed
-        self.theta = torch.nn.Parameter(torch.zeros(engine.n_active, device=engine.subject.device))
+        if fixed is None:
+            self.theta = torch.nn.Parameter(torch.zeros(engine.n_active, device=engine.subject.device))
+        else:
+            self.register_buffer("theta", fixed)
         self.featurizer = featurizer  # None where it has no parameters
 
 
@@ -188,7 +199,7 @@ class Training:
         return [
             Trained(
                 run.theta.detach(),
-                _history(self.record_TJ2[:n, j], self.schedule.sizes(run.pairs), self.schedule),
+                _history(self.record_TJ2[:n, j], run, self.schedule),
                 seconds,
             )
             for j, (run, n) in enumerate(zip(self.runs, self.batches.n_steps, strict=True))
@@ -265,17 +276,25 @@ def train(
     return training.trained()
 
 
-def _history(record, sizes: list[int], schedule: Schedule) -> list[dict]:
-    """A run's record [T, 2] by epoch; every pair counts once in an epoch's means."""
+def _history(record, run: MaskRun, schedule: Schedule) -> list[dict]:
+    """A run's record [T, 2] by epoch; every pair counts once in an epoch's means.
+
+    Where theta is fixed the temperature plays no part and is left out.
+    """
+    sizes = schedule.sizes(run.pairs)
     per_epoch, weight = len(sizes), torch.tensor(sizes, dtype=torch.float64)[:, None]
     means = (record.cpu().double().view(schedule.epochs, per_epoch, 2) * weight).sum(1) / weight.sum()
     temperatures = schedule.temperatures(len(record))[per_epoch - 1 :: per_epoch]
-    return [
+    history = [
         {"epoch": epoch, "loss": loss, "accuracy": accuracy, "temperature": temperature}
         for epoch, ((loss, accuracy), temperature) in enumerate(
             zip(means.tolist(), temperatures.tolist(), strict=True), 1
         )
     ]
+    if not isinstance(run.theta, torch.nn.Parameter):
+        for row in history:
+            del row["temperature"]
+    return history
 
 
 @contextlib.contextmanager

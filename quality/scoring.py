@@ -7,7 +7,6 @@ from common.errors import UserError
 from common.files import read_config, write_json
 from common.progress import bar
 from common.text import shortened
-from data.names import ATTRIBUTES
 from featurizers.methods import METHODS, method_named
 from grid.devices import device_name
 from grid.inputs import Inputs
@@ -60,7 +59,7 @@ def score(cells: list[Cell], scores: "ScoreStore") -> None:
     scores.store.prepare()
     layers = sorted({cell.layer for cell in cells})
     cache = inputs.activations(layers)
-    rows_of = {a: inputs.prompts.rows_about(a) for a in ATTRIBUTES}
+    rows_of = {a: inputs.prompts.rows_about(a) for a in inputs.prompts.attributes}
     device = inputs.settings.device
     labels = inputs.prompts.labels().to(device)
     own = {a: own_logits(inputs.subject, cache, rows) for a, rows in rows_of.items()}

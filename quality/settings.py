@@ -37,7 +37,11 @@ def read_settings(argv: list[str] | None, description: str) -> EvalSettings:
         table.add_argument(f"--{style}", dest="style", action="store_const", const=style, help=about)
     table.add_argument("--check", action="store_true", help="are files whole, and fed the right stream? writes nothing")
     options.parser.set_defaults(style="terminal")
-    settings = EvalSettings(**options.read(argv))
+    args = options.read(argv)
+    if args["prompt"] == "ravel":
+        raise UserError("SAEs are scored on the paper's prompts; --facts must be a table, without --templates ravel")
+    del args["facts"]
+    settings = EvalSettings(**args)
     for name in ("raw_residual", "force", "dry_run"):
         if settings.check and getattr(settings, name):
             raise UserError(f"--{name.replace('_', '-')} plays no part in --check; leave it out")

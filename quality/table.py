@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from common.markup import latex_text, markdown_text
 from common.text import shortened
-from data.names import ATTRIBUTES
+from data.names import in_order
 from quality.names import PLACES
 
 
@@ -43,7 +43,7 @@ def _parts(n_cities: int, rows: list[dict]) -> Iterator[tuple[str, str, list[tup
 
     Method after method, its layers in order, without centring right below the same SAE with.
     """
-    for attribute in ATTRIBUTES:
+    for attribute in in_order(row["attribute"] for row in rows):
         found = [row for row in rows if row["attribute"] == attribute]
         order = [row["method"] for row in found]
         found.sort(key=lambda row: (order.index(row["method"]), row["layer"], row["raw_residual"]))

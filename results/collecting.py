@@ -13,7 +13,7 @@ from pathlib import Path
 
 from common.errors import UserError
 from common.text import abridged, one_line
-from data.names import ATTRIBUTES
+from data.names import in_order
 from featurizers.methods import ordered
 from results.labels import FILE as LABELS_FILE
 from results.labels import read_labels
@@ -44,7 +44,7 @@ class Found:
 
 def holds_results(folder: Path) -> bool:
     """Whether there is any result of a run, sound or not."""
-    return any(next(folder.glob(f"{target}/*/layer*.json"), None) for target in ATTRIBUTES)
+    return next(folder.glob("*/*/layer*.json"), None) is not None
 
 
 def read_folder(folder: Path) -> Found:
@@ -57,8 +57,8 @@ def read_folder(folder: Path) -> Found:
         except Damaged as why:
             found.leave_out(path, why)
     _drop_foreign(found)
-    order = found.methods
-    found.results.sort(key=lambda r: (ATTRIBUTES.index(r["target"]), r["layer"], order.index(r["method"]), r["seed"]))
+    order, targets = found.methods, in_order(r["target"] for r in found.results)
+    found.results.sort(key=lambda r: (targets.index(r["target"]), r["layer"], order.index(r["method"]), r["seed"]))
     try:
         found.labels = read_labels(folder)
     except Damaged as why:

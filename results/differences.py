@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from operator import itemgetter
 
 import stats
-from data.names import ATTRIBUTES
 from imports import np
 from results.outcomes import NEW_SEEDS_FROM
 
@@ -74,5 +73,5 @@ def differences(grid, wanted: Iterable[Contrast], mask: str) -> list[Comparison]
             p_corrected = next(p_holm)
             numbers = (n, value, low, high, p, p_corrected, stats.verdict(value, p_corrected), least)
             comparison = Comparison(target, w.layer, w.method, w.against, *numbers, w.against_layer)
-            comparisons.append(((ATTRIBUTES.index(target), w.layer, place[w]), comparison))
+            comparisons.append(((grid.targets.index(target), w.layer, place[w]), comparison))
     return [comparison for _, comparison in sorted(comparisons, key=itemgetter(0))]

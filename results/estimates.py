@@ -8,17 +8,18 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 import stats
-from data.names import ATTRIBUTES, KINDS
+from common.errors import UserError
+from common.text import meant
+from data.names import ENTITY, KINDS, PAPER, RAVEL, in_order, plural
 from featurizers.labels import label_of
-from featurizers.methods import BASELINES, controls_of, method_named, ordered, originals_of
+from featurizers.methods import BASELINES, beside, is_compared, method_named, ordered, size_family
 from imports import np
 from masks.names import MASKS, SCORES
 from results.differences import Comparison, Contrast, differences
 from results.outcomes import NEW_SEEDS_FROM, outcomes_of
-from results.reading import NamedPairs, scores_of
+from results.reading import NamedPairs, of_templates, scores_of
 from results.training import still_falls
 
-UNITS_IN_WORDS = {"country": "countries", "continent": "continents", "city": "cities"}
 RECONSTRUCTION = "reconstruction"  # an SAE's reconstruction spliced in, nothing patched
 
 
@@ -58,22 +59,35 @@ class Choice:
 class Grid:
     """Sound results of one model (results.reading.read_result), by cell, and what follows from their outcomes.
 
-    unit: what intervals take to be independent, one of data.names.UNITS.
+    unit: what intervals take to be independent: the values of an attribute, or each entity (its type, or 'entity');
+        None: as the first result has it.
     labels: what tables and figures call users' own SAEs, by method (results.labels).
+    held_out: what no training pair has of the test pairs, in words.
     """
 
-    def __init__(self, results: list[dict], unit: str = "country", labels: dict[str, str] | None = None):
-        self.results, self.unit, self.labels = results, unit, labels or {}
+    def __init__(self, results: list[dict], unit: str | None = None, labels: dict[str, str] | None = None):
+        """Raises UserError if there is no such unit."""
+        self.results, self.labels = results, labels or {}
+        first = results[0] if results else {}
+        self.held_out = first.get("held_out") or (
+            "entities" if first.get("split") == "ravel" else first.get("split", "")
+        )
+        self.unit = unit or next((r["interval_unit"] for r in results), ENTITY)
+        known = {*(name for r in results for facts in r["test_pairs"].facts.values() for name in facts), ENTITY, *RAVEL}
+        if results and self.unit not in known:
+            every = ", ".join(sorted(known))
+            raise UserError(f"--cluster is {self.unit!r}{meant(self.unit, known)}; known are {every}")
         self.cells: dict[tuple, list[dict]] = {}
         for r in results:
             self.cells.setdefault((r["target"], r["method"], r["layer"]), []).append(r)
-        self.targets = [t for t in ATTRIBUTES if any(r["target"] == t for r in results)]
+        self.targets = in_order(r["target"] for r in results)
         self.layers = sorted({r["layer"] for r in results})
         self.seeds = sorted({r["seed"] for r in results})
         self.n_cities = sorted({r["config"]["n_cities"] for r in results})
         every = [m for m in ordered(r["method"] for r in results) if m not in BASELINES]
-        self.methods = [m for m in every if not method_named(m).control]
-        self.controls = {m: [c for c in (*originals_of(m), *controls_of(m)) if c in every] for m in self.methods}
+        self.methods = [m for m in every if method_named(m).stands_alone]
+        self.beside = {m: [c for c in beside(m) if c in every] for m in self.methods}  # what each is compared with
+        self.controls = {m: [c for c in found if c not in self.methods] for m, found in self.beside.items()}
         self._hits: dict[tuple, dict[int, np.ndarray]] = {}  # (target, method, layer, mask): by seed, [N] bool
         self._pairs: dict[tuple[str, int], NamedPairs] = {}  # by target and seed
         self._compared: dict[tuple, list[Comparison]] = {}  # by what was wanted: terminal, json, figures ask again
@@ -90,9 +104,19 @@ class Grid:
         for mask in (name,) if name in (*MASKS, RECONSTRUCTION) else MASKS:
             self._hits.setdefault((r["target"], method, r["layer"], mask), {}).setdefault(r["seed"], hit_N)
 
+    def with_templates_held_out(self) -> "Grid | None":
+        """The same results on the pairs whose templates were held out, where there are any."""
+        results = of_templates(self.results)
+        return Grid(results, self.unit, self.labels) if results else None
+
     def pairs(self) -> list[NamedPairs]:
         """The test pairs of every target and seed."""
         return list(self._pairs.values())
+
+    @property
+    def attributes(self) -> list[str]:
+        """Those that took part: the targets and what was to stay as it is."""
+        return in_order(a for r in self.results for a in r["config"].get("attributes", PAPER))
 
     @property
     def notice(self) -> str:
@@ -144,8 +168,9 @@ class Grid:
             outcomes = self.outcomes(target, seeds, keys)
             of_run = stats.intervals(outcomes)
             new = stats.intervals(outcomes, new_seeds=True) if len(seeds) >= NEW_SEEDS_FROM else of_run
-            shares = [scores_of(o.hit_MN, o.group_N == 0) for o in outcomes]
-            n_pairs = dict(zip(KINDS, np.sum([o.sizes_G for o in outcomes], axis=0).tolist(), strict=True))
+            shares = [scores_of(o.hit_MN, o.group_N) for o in outcomes]
+            n_cause, *n_kept = np.sum([o.sizes_G for o in outcomes], axis=0).tolist()
+            n_pairs = dict(zip(KINDS, (n_cause, sum(n_kept)), strict=True))
             for name in SCORES:
                 n = n_pairs.get(name, sum(n_pairs.values()))
                 ends = (new[name].low, new[name].high, of_run[name].low, of_run[name].high)
@@ -182,15 +207,32 @@ class Grid:
         found = [(method, choice) for method in self.methods if (choice := self.choice(target, method, mask))]
         return max(found, key=lambda each: each[1].validation, default=None)
 
+    def size_choice(self, target: str, family: str, mask: str) -> tuple[str, int, Choice] | None:
+        """The size of METHOD@ that does best on the validation pairs, each at the layer where it does.
+
+        Returns that method, of how many sizes it was chosen, and its layer; None if fewer than two sizes were run.
+        """
+        of_family = [m for m in self.methods if size_family(m) == family]
+        found = {m: choice for m in of_family if (choice := self.choice(target, m, mask))}
+        if len(found) < 2:
+            return None
+        best = max(found, key=lambda m: found[m].validation)  # of equal ones the smallest
+        return best, len(found), found[best]
+
+    @property
+    def size_families(self) -> list[str]:
+        """METHOD@ of every method that was run with a size."""
+        return list(dict.fromkeys(family for m in self.methods if (family := size_family(m))))
+
     # ------------------------------------------------------------ differences
 
     def compare(self, against: str, mask: str) -> list[Comparison]:
         """Every method that has features to select, minus `against`, at each layer where both were run."""
-        return self._compare([(method, against) for method in self.methods if method != against], mask)
+        return self._compare([(m, against) for m in self.methods if m != against and is_compared(m)], mask)
 
     def compare_controls(self, mask: str) -> list[Comparison]:
         """Every method minus each of its controls, at each layer where both were run."""
-        return self._compare([(m, control) for m in self.methods for control in self.controls[m]], mask)
+        return self._compare([(m, control) for m in self.methods for control in self.beside[m]], mask)
 
     def _compare(self, both: list[tuple[str, str]], mask: str) -> list[Comparison]:
         return self.contrast([Contrast(a, layer, b, layer) for layer in self.layers for a, b in both], mask)
@@ -229,6 +271,13 @@ class Grid:
                 for method in self.methods
                 if (choice := self.choice(target, method, mask)) and choice.n_layers > 1
             ],
+            "size_chosen_on_validation": [
+                {"target": target, "family": family, "method": found[0], "n_sizes": found[1], "mask": mask}
+                | asdict(found[2])
+                for target in self.targets
+                for family in self.size_families
+                if (found := self.size_choice(target, family, mask))
+            ],
             "differences": [asdict(c) | {"mask": mask} for c in self.compare(against, mask)],
             "differences_from_controls": [asdict(c) | {"mask": mask} for c in self.compare_controls(mask)],
             "notice": self.notice or None,
@@ -239,12 +288,12 @@ class Grid:
         """What the intervals are for, in words."""
         seeds = "this seed" if len(self.seeds) == 1 else "these seeds"
         seeds = "another seed" if len(self.seeds) >= NEW_SEEDS_FROM else seeds
-        return f"for {seeds} on other {UNITS_IN_WORDS[self.unit]}"
+        return f"for {seeds} on other {plural(self.unit)}"
 
     @property
     def warnings(self) -> list[str]:
         """What the intervals cannot say, each in a line."""
-        unit = UNITS_IN_WORDS[self.unit]
+        unit = plural(self.unit)
         n = len(self.seeds)
         uneven = [f"{t} {self.label(m)} L{layer} ({len(c)})" for (t, m, layer), c in self.cells.items() if len(c) < n]
         found = []

@@ -11,11 +11,12 @@ from results.rows import COLUMNS, score_rows
 from results.store import Store
 
 
-def load(output: str | Path, model: str | None = None, cluster: str = "country") -> "pd.DataFrame":
+def load(output: str | Path, model: str | None = None, cluster: str | None = None) -> "pd.DataFrame":
     """Every score of a model's results as a row, with the columns of `results.rows.ScoreRow`.
 
     output: the --output of main.py; model: as given to it, by default the only one there.
-    cluster: what intervals take to be independent, one of data.names.UNITS.
+    cluster: what intervals take to be independent, an attribute, or 'entity' for each one; by
+        default as main.py took it.
     Raises UserError if there are no results, or those of several models; MissingLibrary without pandas.
     """
     found = read_finished(Store(output, model).root if model else _only_folder(Path(output)))

@@ -15,7 +15,7 @@ NEW_SEEDS_FROM = 3  # so many seeds; with two, an interval for others spans most
 def outcomes_of(hit_MN, pairs: NamedPairs, unit: str) -> "stats.Outcomes":
     """Outcomes [.., N] on the test pairs of a seed; clusters are numbered alike in every seed, by their names."""
     base, source = (np.array([_number(name) for name in names]) for names in pairs.clusters(unit))
-    return stats.Outcomes.of_kinds(hit_MN, pairs.is_cause_N, base, source)
+    return stats.Outcomes(hit_MN, pairs.group_N, base, source, pairs.groups)
 
 
 @functools.cache

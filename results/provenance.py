@@ -27,7 +27,7 @@ def provenance(device: str) -> dict:
 def versions() -> dict[str, str]:
     """Of Python and of the libraries that compute, those that are installed."""
     found = {"python": platform.python_version()}
-    for package in ("torch", "transformers", "nnsight", "numpy", "scipy", "safetensors", "sae-lens"):
+    for package in ("torch", "transformers", "nnsight", "numpy", "scipy", "scikit-learn", "safetensors", "sae-lens"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
     return found

@@ -80,7 +80,7 @@ def claims(grid: Grid, paper: dict) -> list[Claim]:
             cells.setdefault((row.target, row.layer), {})[row.method] = row
     found = []
     # A method and its original are two rows of the paper's one: claims are about ours.
-    cells = {key: {m: row for m, row in cell.items() if not method_named(m).control} for key, cell in cells.items()}
+    cells = {key: {m: row for m, row in cell.items() if method_named(m).stands_alone} for key, cell in cells.items()}
     against_all = [c for c in cells.values() if "das" in c and len(c) > 1]
     if against_all:
         found.append(_claim("das is above all others", against_all, lambda c: ("das", [m for m in c if m != "das"])))
@@ -88,7 +88,7 @@ def claims(grid: Grid, paper: dict) -> list[Claim]:
         both = [c for c in cells.values() if sae in c and "neuron" in c]
         if both:
             found.append(_claim(f"neurons are above {sae}", both, lambda _, sae=sae: ("neuron", [sae])))
-    at_end = [row for row in rows if row.layer in last and not method_named(row.method).control]
+    at_end = [row for row in rows if row.layer in last and method_named(row.method).stands_alone]
     if at_end:
         none = {t: grid.score(t, "none", max(last), paper["mask"], "disentangle").mean for t in grid.targets}
         ours = sum(abs(row.ours.mean - none[row.target]) <= ROUNDING for row in at_end)

@@ -8,17 +8,19 @@ import functools
 import hashlib
 import itertools
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.files import file_digest
-from data.names import KINDS
+from data.names import HELD_OUT, KINDS, PAPER, is_isolation, sentence
 from imports import np, safetensors
 from masks.names import MASKS
 from results.run import Run
 from results.shapes import RESULT, fault
 
 ALTERED = "was altered after it was written"
+OUTCOME = {"test": "", "test_templates": "templates_"}  # what stands before a test's outcomes in a result's tensors
 
 
 class Damaged(Exception):
@@ -29,24 +31,55 @@ class Damaged(Exception):
 class NamedPairs:
     """The test pairs of a target and seed, N in all; outcomes are in their order.
 
-    base, source: [N] names of cities; is_cause_N: bool; facts: city -> {attribute: value}.
+    base, source: [N] names of entities; group_N: int, into groups; facts: entity -> {attribute: value}.
+    groups: kinds of pairs, cause first, as `stats.Outcomes` has them.
+    templates: [N] of the base prompts, where there is more than the paper's.
     """
 
     base: list[str]
     source: list[str]
-    is_cause_N: "np.ndarray"
+    group_N: "np.ndarray"
     facts: dict[str, dict[str, str]]
+    groups: tuple[str, ...] = KINDS
+    templates: list[str] | None = None
 
     @classmethod
-    def of(cls, named_pairs: dict) -> "NamedPairs":
-        """named_pairs: the content of a pair file (data.pairs.named)."""
-        base, source, kind = zip(*named_pairs["test"], strict=True)
-        return cls(list(base), list(source), np.array(kind) == "cause", named_pairs["facts"])
+    def of(cls, named_pairs: dict, part: str = "test") -> "NamedPairs":
+        """named_pairs: the content of a pair file (data.pairs.named, data.ravel_pairs.named_ravel)."""
+        base, source, kind, *more = zip(*named_pairs[part], strict=True)
+        templates = [named_pairs["templates"][number] for number in more[0]] if more else None
+        groups = [KINDS[0], *sorted({k for k in kind if is_isolation(k)})]
+        return cls(
+            list(base),
+            list(source),
+            np.array([groups.index(k) for k in kind]),
+            named_pairs["facts"],
+            tuple(groups),
+            templates,
+        )
+
+    def asked(self, i: int, target: str) -> str:
+        """The attribute that the prompts of a pair ask for."""
+        group = self.groups[self.group_N[i]]
+        if group == KINDS[0]:
+            return target
+        _, _, attribute = group.partition(":")
+        return attribute or PAPER[1 - PAPER.index(target)]
+
+    def question(self, i: int, asked: str) -> str:
+        """The end of a pair's base prompt."""
+        if self.templates is None:
+            return sentence(asked, self.base[i])
+        before, _, after = self.templates[i].partition("%s")
+        return f"{before[-60:]}{self.base[i]}{after}"
 
     def clusters(self, unit: str) -> tuple[list[str], list[str]]:
-        """Of each pair, the cluster of its base and of its source: an attribute's value, or the city itself."""
-        named = {city: city if unit == "city" else facts[unit] for city, facts in self.facts.items()}
-        return [named[city] for city in self.base], [named[city] for city in self.source]
+        """Of each pair, the cluster of its base and of its source: an attribute's value, or the entity itself.
+
+        An entity without that value is a cluster of its own.
+        """
+        named = {name: facts.get(unit, name) for name, facts in self.facts.items()}
+        return [named[name] for name in self.base], [named[name] for name in self.source]
 
 
 def digest_of(content: dict) -> str:
@@ -77,6 +110,7 @@ def read_result(path: Path, root: Path) -> dict:
         of results that were made before answers were kept {}
     "test_pairs": NamedPairs
 
+    and where templates were held out too, the same of that test under "templates" (see `of_templates`).
     Raises Damaged.
     """
     result = read_json(path, RESULT)
@@ -86,20 +120,59 @@ def read_result(path: Path, root: Path) -> dict:
     if digest_of(result) != result["digest"]:
         raise Damaged(ALTERED)
     tensors = _tensors(path.with_suffix(".safetensors"), result["tensors_digest"])
-    outcomes = {name: hit_N.astype(bool) for name, hit_N in tensors["outcome"].items()}
-    pairs = _test_pairs(root / result["target"] / Path(result["pairs"]).name, result["config"]["pairs_digest"])
-    for part, mask in itertools.product(("train", "validation", "test"), MASKS):
-        scores = result[part][mask]
-        if not np.isclose(scores["disentangle"], (scores["cause"] + scores["isolation"]) / 2, atol=1e-9):
+    place = root / result["target"] / Path(result["pairs"]).name, result["config"]["pairs_digest"]
+    for part, mask in itertools.product(("train", "validation", *HELD_OUT.values()), MASKS):
+        scores = result.get(part, {}).get(mask)
+        if scores and not np.isclose(scores["disentangle"], (scores["cause"] + scores["isolation"]) / 2, atol=1e-9):
             raise Damaged(f"{part}.{mask}.disentangle is not the mean of cause and isolation")
-    for mask in MASKS:
-        if not _follows(result["test"][mask], outcomes.get(mask), pairs.is_cause_N):
-            raise Damaged(f"its {mask} scores do not follow from its outcomes")
-    words = result.get("words", {})
+    tests = {}
+    for held_out, part in HELD_OUT.items():
+        if part in result:
+            pairs, outcomes = _test_pairs(*place, part), _of_test(tensors["outcome"], part)
+            tests[held_out] = {"outcomes": outcomes, "test_pairs": pairs}
+            for mask in MASKS:
+                if not _follows(result[part][mask], outcomes.get(mask), pairs.group_N):
+                    raise Damaged(f"its {mask} scores do not follow from its outcomes")
+    result |= {**tests.pop("entities"), **tests}
+    words, n_pairs = result.get("words", {}), len(result["test_pairs"].base)
     for name, token_N in tensors["answer"].items():
-        if token_N.shape != pairs.is_cause_N.shape or not {str(token) for token in token_N.tolist()} <= words.keys():
+        if token_N.shape != (n_pairs,) or not {str(token) for token in token_N.tolist()} <= words.keys():
             raise Damaged(f"its {name} answers fit neither its pairs nor its words")
-    return {**result, "outcomes": outcomes, "answers": tensors["answer"], "words": words, "test_pairs": pairs}
+    return {**result, "answers": tensors["answer"], "words": words}
+
+
+def of_templates(results: Iterable[dict]) -> list[dict]:
+    """Of results as `read_result` gives them the same of the test in which templates were held out, where it is."""
+    return [
+        {
+            **result,
+            **result["templates"],
+            "held_out": "templates",
+            "templates": None,
+            "answers": {},
+            "test": result[HELD_OUT["templates"]],
+            "baselines": {
+                name: as_floats(scores_of(result["templates"]["outcomes"][name], pairs.group_N)) if scores else None
+                for name, scores in result["baselines"].items()
+            },
+        }
+        for result in results
+        if result.get("templates") and (pairs := result["templates"]["test_pairs"])
+    ]
+
+
+def _of_test(outcomes: dict, part: str) -> dict:
+    """The outcomes of a test among all that a result keeps, by mask or baseline."""
+    other = OUTCOME["test_templates"]
+    return {
+        name.removeprefix(OUTCOME[part]): hit_N.astype(bool)
+        for name, hit_N in outcomes.items()
+        if name.startswith(other) == (part == "test_templates")
+    }
+
+
+def as_floats(scores: dict) -> dict[str, float]:
+    return {name: float(value) for name, value in scores.items()}
 
 
 def _tensors(path: Path, digest: str) -> dict[str, dict]:
@@ -119,23 +192,27 @@ def _tensors(path: Path, digest: str) -> dict[str, dict]:
 
 
 @functools.lru_cache(maxsize=256)
-def _test_pairs(path: Path, digest: str) -> NamedPairs:
-    """The test pairs in a pair file with this digest."""
+def _test_pairs(path: Path, digest: str, part: str) -> NamedPairs:
+    """The pairs of a test in a pair file with this digest."""
     content = read_json(path, lambda value: isinstance(value, dict))
     if digest_of(content) != digest:
         raise Damaged(f"{path.name} holds other pairs, or {ALTERED}")
-    return NamedPairs.of(content)
+    return NamedPairs.of(content, part)
 
 
-def scores_of(hit_MN, is_cause_N) -> dict:
-    """Shares of right answers [..] among outcomes [.., N]: of each kind, and the mean of the two."""
-    cause, isolation = hit_MN[..., is_cause_N].mean(-1), hit_MN[..., ~is_cause_N].mean(-1)
+def scores_of(hit_MN, group_N) -> dict:
+    """Shares of right answers [..] among outcomes [.., N]: of cause, the mean over isolation's groups, and of the two.
+
+    group_N: 0 for cause, from 1 on the groups of isolation.
+    """
+    share = [hit_MN[..., group_N == group].mean(-1) for group in range(group_N.max() + 1)]
+    cause, isolation = share[0], np.mean(share[1:], axis=0)
     return {"cause": cause, "isolation": isolation, "disentangle": (cause + isolation) / 2}
 
 
-def _follows(scores: dict, hit_N, is_cause_N) -> bool:
+def _follows(scores: dict, hit_N, group_N) -> bool:
     """Whether saved scores are the shares of right answers among the outcomes."""
-    if hit_N is None or hit_N.shape != is_cause_N.shape:
+    if hit_N is None or hit_N.shape != group_N.shape:
         return False
-    shares = scores_of(hit_N, is_cause_N)
+    shares = scores_of(hit_N, group_N)
     return np.allclose([scores[kind] for kind in KINDS], [shares[kind] for kind in KINDS], atol=1e-9)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
-from data.names import ATTRIBUTES
+from data.names import in_order
 from featurizers.methods import BASELINES, ordered
 from results.estimates import Grid
 from results.outcomes import NEW_SEEDS_FROM
@@ -15,6 +15,7 @@ ALL = "all"
 class ScoreRow:
     """A score of one seed, or its mean over all of them, on the test pairs.
 
+    held_out: what no training pair has of the test pairs: pairs, cities, entities or templates.
     method: as the command line names it; label: as tables and figures do.
     seed: a number in digits, or 'all'.
     mask: 'soft', 'hard', or 'reconstruction': the SAE's reconstruction spliced in, nothing swapped.
@@ -32,6 +33,7 @@ class ScoreRow:
     model: str
     mode: str
     split: str
+    held_out: str
     target: str
     method: str
     label: str
@@ -60,13 +62,21 @@ COLUMNS = {field.name: field.type for field in fields(ScoreRow)}
 
 
 def score_rows(grid: Grid) -> list[ScoreRow]:
-    """Of every score in these results a row for each seed and one for all: by target, layer, method and mask."""
+    """Of every score in these results a row for each seed and one for all: by target, layer, method and mask.
+
+    Behind them, where templates were held out too, the same of that test.
+    """
+    templates = grid.with_templates_held_out()
+    return _of_test(grid) + (_of_test(templates) if templates else [])
+
+
+def _of_test(grid: Grid) -> list[ScoreRow]:
     rows = list(_rows(grid, ALL))
     for seed in grid.seeds:
         of_seed = [r for r in grid.results if r["seed"] == seed]
         rows += _rows(Grid(of_seed, grid.unit, grid.labels), str(seed))
-    methods = ordered([*BASELINES, *(row.method for row in rows)])
-    return sorted(rows, key=lambda r: (ATTRIBUTES.index(r.target), r.layer, methods.index(r.method), r.mask))
+    methods, targets = ordered([*BASELINES, *(row.method for row in rows)]), in_order(row.target for row in rows)
+    return sorted(rows, key=lambda r: (targets.index(r.target), r.layer, methods.index(r.method), r.mask))
 
 
 def _rows(grid: Grid, seed: str) -> Iterator[ScoreRow]:
@@ -76,6 +86,7 @@ def _rows(grid: Grid, seed: str) -> Iterator[ScoreRow]:
         is_masked = mask in ("soft", "hard")
         yield ScoreRow(
             **{key: first[key] for key in ("model", "mode", "split")},
+            held_out=grid.held_out,
             target=target,
             method=method,
             label=grid.label(method),

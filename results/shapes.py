@@ -7,7 +7,7 @@ number, and what is not drawn is not looked at.
 import json
 from collections.abc import Callable, Iterator
 
-from data.names import ATTRIBUTES
+from data.names import is_attribute
 from featurizers.methods import is_method
 from masks.names import MASKS, SCORES
 from saes.names import is_own
@@ -76,9 +76,10 @@ LAYER = number(0, 999, int)
 THREE = dict.fromkeys(SCORES, is_share)
 PAIRS = {"n_cause": is_count, "n_isolation": is_count}
 ENDS = dict.fromkeys(SCORES, lambda ends: isinstance(ends, list) and len(ends) == 2 and all(map(is_share, ends)))
+TEST = {mask: {**THREE, **PAIRS, "interval95": ENDS} for mask in MASKS}
 RESULT = {
     "model": is_a(str),
-    "target": one_of(ATTRIBUTES),
+    "target": is_attribute,
     "method": is_method,
     "layer": LAYER,
     "seed": number(0, 2**63 - 1, int),
@@ -92,7 +93,8 @@ RESULT = {
     "last_block": is_a(bool),
     "train": {mask: {**THREE, **PAIRS} for mask in MASKS},
     "validation": {mask: {**THREE, **PAIRS} for mask in MASKS},
-    "test": {mask: {**THREE, **PAIRS, "interval95": ENDS} for mask in MASKS},
+    "test": TEST,
+    "test_templates?": TEST,
     "interval_unit": is_a(str),
     "baselines": {"none": THREE, "full": THREE, "reconstruction": maybe(THREE)},
     # A loss may be NaN or infinite (a training that diverged): that is drawn as a gap.
@@ -118,7 +120,7 @@ QUALITY = {"config": {"model": is_a(str), "n_cities?": is_count}, "rows": [is_a(
 QUALITY_ROW = {
     "method": lambda name: is_method(name) and (name in RELEASES or is_own(name)),
     "layer": LAYER,
-    "attribute": one_of(ATTRIBUTES),
+    "attribute": is_attribute,
     "raw_residual?": is_a(bool),
     "n_latents?": maybe(is_count),
     "city": AT,

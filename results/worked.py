@@ -6,7 +6,6 @@ and of each kind the first pair in the order of the pair file.
 
 from dataclasses import dataclass
 
-from data.names import other, sentence
 from results.estimates import Grid
 
 # What is shown of each target: (name, kind of pair, was it answered right?).
@@ -17,7 +16,7 @@ SHOWN = (("worked", "cause", True), ("failed on cause", "cause", False), ("faile
 class WorkedPair:
     """A test pair: the source's features are patched into the base's prompt.
 
-    shown_as: a name in SHOWN; asked: the attribute that the prompt asks for.
+    shown_as: a name in SHOWN; asked: the attribute that the prompt asks for; question: the prompt's end.
     before, after: the text of the likeliest next token without the patch and with it; wanted: the right value, of
     which the first token counts.
     """
@@ -26,14 +25,10 @@ class WorkedPair:
     base: str
     source: str
     asked: str
+    question: str
     before: str
     after: str
     wanted: str
-
-    @property
-    def question(self) -> str:
-        """The end of the prompt."""
-        return sentence(self.asked, self.base)
 
 
 @dataclass(frozen=True)
@@ -65,7 +60,7 @@ def worked_pairs(grid: Grid, target: str, mask: str) -> Worked | None:
         return Worked(*about, [], [], is_kept=False)
     found, lacking = [], []
     for name, kind, is_right in SHOWN:
-        hits_N, is_kind_N = result["outcomes"][mask], result["test_pairs"].is_cause_N == (kind == "cause")
+        hits_N, is_kind_N = result["outcomes"][mask], (result["test_pairs"].group_N == 0) == (kind == "cause")
         places = (is_kind_N & (hits_N == is_right)).nonzero()[0]
         if len(places):
             found.append(_worked_pair(result, mask, name, kind, int(places[0])))
@@ -76,10 +71,10 @@ def worked_pairs(grid: Grid, target: str, mask: str) -> Worked | None:
 
 def _worked_pair(result: dict, mask: str, name: str, kind: str, i: int) -> WorkedPair:
     pairs = result["test_pairs"]
-    base, source = pairs.base[i], pairs.source[i]
-    asked = result["target"] if kind == "cause" else other(result["target"])
+    base, source, asked = pairs.base[i], pairs.source[i], pairs.asked(i, result["target"])
     before, after = (_readable(result["words"][str(result["answers"][of][i])]) for of in ("none", mask))
-    return WorkedPair(name, base, source, asked, before, after, pairs.facts[source if kind == "cause" else base][asked])
+    wanted = pairs.facts[source if kind == "cause" else base][asked]
+    return WorkedPair(name, base, source, asked, pairs.question(i, asked), before, after, wanted)
 
 
 def _readable(word: str) -> str:

@@ -48,15 +48,16 @@ def is_own(name: str) -> bool:
 def normalised(name: str) -> str:
     """One name for an SAE, however its folder is written: sae:x/ and sae:./x are sae:x.
 
-    A folder below the current one is named from there, any other by its whole path; a control's is its method's.
+    A folder below the current one is named from there, any other by its whole path; what stands behind it, as in
+    sae:x@64 or sae:x:random, stays.
     Raises UserError if the name is empty.
     """
     what = name.removeprefix(OWN)
     if not what.strip("/ ") and not what.startswith("/"):
         raise UserError(f"{name!r} names no SAE; give a folder or a hub id, as in {OWN}runs/mine")
-    folder, colon, control = what.rpartition(":")
-    if colon and not _is_folder(what) and _is_folder(folder):
-        return f"{OWN}{_one_name(folder)}:{control}"
+    cuts = [i for i in range(1, len(what)) if what[i] in "@:" and _is_folder(what[:i])]
+    if cuts and not _is_folder(what):
+        return f"{OWN}{_one_name(what[: cuts[-1]])}{what[cuts[-1] :]}"
     return OWN + (_one_name(what) if _is_folder(what) else what.rstrip("/") or "/")
 
 

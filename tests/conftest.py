@@ -11,6 +11,7 @@ from helpers_data import SHARED
 
 from common.paths import HOME
 from decoder import products
+from toy import ravel_world as ravel_toy
 from toy import world as toy
 
 torch.set_num_threads(1)
@@ -38,6 +39,12 @@ def control_world() -> Path:
     """
     recipe = toy.Recipe(plant="none", d_model=32, lr=1e-3, steps=600)  # at 2e-3 not every seed learns all facts
     return toy.ensure(HOME / "saved_models" / "tests" / "control", recipe, saes=False, progress=False)
+
+
+@pytest.fixture(scope="session")
+def ravel_world() -> Path:
+    """Three attributes in three planted subspaces, several templates of each, with RAVEL's four files."""
+    return ravel_toy.ensure(HOME / "saved_models" / "tests" / "ravel")
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ hooks on the module list that ARCHITECTURES names by hand.
 
 import torch
 import transformers
+from helpers_data import make_city
 
-from data.facts import City
 from data.prompts import Prompt, Prompts
 from models import Subject
 
@@ -85,7 +85,7 @@ def random_prompts(seed: int, own=(1, 2, 3, 4), suffix=(3, 4), before=(9, 11)) -
         for city, n in enumerate(own):
             tokens = start + draw(n) + draw(suffix[a] - 1 + (city == len(own) - 1))
             rows.append(Prompt(city, attribute, tuple(tokens), len(start) + n - 1, n, label=draw(1)[0]))
-    return Prompts([City(f"city {i}", "x", "y") for i in range(len(own))], rows)
+    return Prompts([make_city(f"city {i}", "x", "y") for i in range(len(own))], rows)
 
 
 def by_hooks(model, layers, layer: int, base: Prompt, source: Prompt, mask, rotation):

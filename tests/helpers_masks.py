@@ -1,13 +1,17 @@
 """Masks to train on the toy world, or on any subject whose prompts were harvested."""
 
+import math
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
+from data.batches import PairBatch
 from data.facts import read_cities
-from data.pairs import PairBatch, batch_of, make_pairs
+from data.pairs import batch_of, make_pairs
 from data.prompts import build_prompts
 from decoder.activations import ActivationCache
-from featurizers.das import Das
+from featurizers.das import Das, LowRankDas
 from featurizers.neuron import Neuron
 from featurizers.sae import Sae
 from masks.engines import ENGINES
@@ -52,14 +56,17 @@ def make_job(
         featurizer = Neuron(subject.d_model)
     elif method == "das":
         featurizer = Das(subject.d_model, seed, subject.device)
+    elif method.startswith("das@"):
+        featurizer = LowRankDas(subject.d_model, int(method[4:]), seed, subject.device)
     else:
         featurizer = Sae(load_sae(method, locate(method, folder / "saes", LAYER, subject.n_layers)).to(subject.device))
     bound = ENGINES[engine](subject, cache, LAYER, featurizer)
     chosen = make_pairs(cache.prompts, target, mode, split, seed, n_pairs)["train"]
     rotation = featurizer if featurizer.is_trained else None
-    return MaskRun(bound, rotation, batch_of(chosen, cache.prompts, target), seed)
+    fixed = torch.full((bound.n_active,), math.inf, device=subject.device) if "@" in method else None
+    return MaskRun(bound, rotation, batch_of(chosen, cache.prompts, target), seed, fixed)
 
 
 def evaluate(engine, theta, pairs: PairBatch, temperature: float) -> dict[str, dict]:
     """The scores of both masks: {"soft": {..}, "hard": {..}}."""
-    return {mask: score(hits, pairs.is_cause) for mask, hits in outcomes(engine, theta, pairs, temperature).items()}
+    return {mask: score(hits, pairs.kind) for mask, hits in outcomes(engine, theta, pairs, temperature).items()}

@@ -23,8 +23,8 @@ from pathlib import Path
 from common.files import build_once, writing
 from common.paths import HOME
 from common.progress import bar
-from data.facts import City, read_cities
-from data.names import ATTRIBUTES
+from data.facts import Entity, read_cities
+from data.names import PAPER
 from data.prompts import EXAMPLES, Prompts, build_prompts
 from decoder.loading import quiet
 from imports import functional, tokenizers, torch, transformers
@@ -68,23 +68,23 @@ class Recipe:
     lr: float = 2e-3
 
 
-def toy_cities() -> list[City]:
+def toy_cities() -> list[Entity]:
     """The 120 cities: the first six of each country in data/cities.csv, few-shot examples left out."""
     examples = {example["city"] for example in EXAMPLES}
     table = [city for city in read_cities(HOME / "data" / "cities.csv") if city.name not in examples]
     chosen = []
     for continent, countries in COUNTRIES.items():
         for country in countries:
-            found = [c for c in table if (c.country, c.continent) == (country, continent)]
+            found = [c for c in table if (c.value("country"), c.value("continent")) == (country, continent)]
             chosen += found[:CITIES_PER_COUNTRY]
     return chosen
 
 
-def toy_tokenizer(cities: list[City]):
+def toy_tokenizer(cities: list[Entity]):
     """A word-level tokenizer in which every word of the prompts and values is one token."""
     words = {START: None, UNKNOWN: None}
     for city in cities:
-        for attribute in ATTRIBUTES:
+        for attribute in PAPER:
             words |= dict.fromkeys(f"{city.name} is a city in the {attribute} of {city.value(attribute)}".split())
     vocabulary = {word: i for i, word in enumerate(words)}
     tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token=UNKNOWN))
@@ -98,11 +98,17 @@ def toy_tokenizer(cities: list[City]):
 
 
 def planted_rotation(recipe: Recipe) -> torch.Tensor:
-    """Q [d_model, d_model]: the first half of its columns carries country, the other continent."""
+    """Q [d_model, d_model], whose columns carry the attributes: country in the first half, continent in the other."""
     if recipe.plant == "neurons":
         return torch.eye(recipe.d_model)
     generator = torch.Generator().manual_seed(recipe.seed)
     return torch.nn.init.orthogonal_(torch.empty(recipe.d_model, recipe.d_model), generator=generator)
+
+
+def planted_subspaces(recipe: Recipe, prompts: Prompts) -> tuple[torch.Tensor, ...]:
+    """Of each attribute, the columns of Q that carry it."""
+    n = len(prompts.attributes)
+    return planted_rotation(recipe)[:, : recipe.d_model // n * n].chunk(n, dim=1)
 
 
 def _states(blocks, x_BLD) -> list:
@@ -125,7 +131,10 @@ def _logits(model, x_BLD):
 
 
 def train_model(recipe: Recipe, prompts: Prompts, tokenizer, progress: bool = True):
-    """A GPT2LMHeadModel that knows all facts, with the interchange loss that plants them."""
+    """A GPT2LMHeadModel that knows all facts, with the interchange loss that plants them.
+
+    prompts: every template with every entity, template by template.
+    """
     torch.manual_seed(recipe.seed)
     config = transformers.GPT2Config(
         vocab_size=len(tokenizer),
@@ -140,10 +149,9 @@ def train_model(recipe: Recipe, prompts: Prompts, tokenizer, progress: bool = Tr
     model = transformers.GPT2LMHeadModel(config)
     with torch.no_grad():
         model.transformer.wte.weight *= 5  # at the default scale the facts are learned three times as slowly
-    Q = planted_rotation(recipe)
-    half = recipe.d_model // 2
-    subspace = {"country": Q[:, :half] @ Q[:, :half].T, "continent": Q[:, half:] @ Q[:, half:].T}
-    tokens, labels, n = _tokens(prompts), prompts.labels(), len(prompts)
+    subspace = {a: X @ X.T for a, X in zip(prompts.attributes, planted_subspaces(recipe, prompts), strict=True)}
+    tokens, labels, n, n_templates = _tokens(prompts), prompts.labels(), len(prompts), len(prompts.templates)
+    asks = torch.tensor([prompts.attributes.index(template.attribute) for template in prompts.templates])
     before, behind = model.transformer.h[: recipe.planted_layer + 1], model.transformer.h[recipe.planted_layer + 1 :]
     at = prompts.rows[0].at - tokens.shape[1]  # from the end
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.0)
@@ -153,14 +161,16 @@ def train_model(recipe: Recipe, prompts: Prompts, tokenizer, progress: bool = Tr
     def draw(high: int, size: int = recipe.batch_size):
         return torch.randint(high, (size,), generator=generator)
 
-    swaps = (*ATTRIBUTES, "whole") if recipe.plant != "none" else ("whole",)
+    swaps = (*prompts.attributes, "whole") if recipe.plant != "none" else ("whole",)
     for _ in bar(range(recipe.steps), desc="toy: model", disable=not progress):
-        rows = draw(2 * n)
+        rows = draw(len(prompts.rows))
         sequence = torch.cat([tokens[rows], labels[rows, None]], dim=1)
-        base, source, asked = draw(n), draw(n), draw(2)
+        base, source, asked = draw(n), draw(n), draw(n_templates)
         base_row, source_row = asked * n + base, asked * n + source
+        # A source may ask for anything, where there is more than one template for an attribute.
+        seen_row = draw(n_templates) * n + source if n_templates > len(prompts.attributes) else source_row
         swapped = draw(len(swaps))
-        x_BLD = _embed(model, torch.cat([sequence[:, :-1], tokens[base_row], tokens[source_row]]))
+        x_BLD = _embed(model, torch.cat([sequence[:, :-1], tokens[base_row], tokens[seen_row]]))
         x_BLD = _states(before, x_BLD)[-1]
         plain, x_base, x_source = x_BLD.split(recipe.batch_size)
         language_loss = functional.cross_entropy(
@@ -172,7 +182,7 @@ def train_model(recipe: Recipe, prompts: Prompts, tokenizer, progress: bool = Tr
         for i, swap in enumerate(swaps):
             chosen = swapped == i
             patch[chosen] = difference[chosen] @ subspace[swap] if swap != "whole" else difference[chosen]
-            changes = chosen if swap == "whole" else chosen & (asked == ATTRIBUTES.index(swap))
+            changes = chosen if swap == "whole" else chosen & (asks[asked] == prompts.attributes.index(swap))
             right[changes] = labels[source_row[changes]]
         x_base = torch.cat([x_base[:, :at], (x_base[:, at] + patch)[:, None], x_base[:, at + 1 :]], dim=1)
         answers = _logits(model, _states(behind, x_base)[-1][:, -1])
@@ -263,7 +273,7 @@ def _build(folder: Path, recipe: Recipe, saes: bool, progress: bool) -> None:
     with quiet():
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    lines = ["city,country,continent", *(f"{c.name},{c.country},{c.continent}" for c in cities)]
+    lines = ["city,country,continent", *(f"{c.name},{c.value('country')},{c.value('continent')}" for c in cities)]
     (folder / "cities.csv").write_text("\n".join(lines) + "\n")
     if saes:
         trained = train_saes(model, prompts, recipe.seed, progress)

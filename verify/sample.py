@@ -1,9 +1,8 @@
 """A handful of the real prompts, patched by random masks: what the self-check compares two ways on."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from data.names import ATTRIBUTES, KINDS
-from data.pairs import PairBatch, batch_of
+from data.batches import PairBatch
 from data.prompts import Prompts
 from decoder.activations import ActivationCache
 from featurizers.base import Featurizer
@@ -34,16 +33,18 @@ class Sample:
 
     @classmethod
     def of(cls, subject: Subject, prompts: Prompts, engine: str, precision: str) -> "Sample":
-        """Cities from the whole list, with the one of the most tokens.  The model needs two layers or more."""
-        n, last = len(prompts), subject.n_layers - 2
-        spread = [0, n // 3, 2 * n // 3, n - 1, max(range(n), key=prompts.tokens_of)]
+        """Entities from the whole list, with the one of the most tokens.  The model needs two layers or more."""
+        last = subject.n_layers - 2
         layers = sorted({0, last // 2, last})
-        few = subject.harvest(prompts.keep(list(dict.fromkeys(spread))), layers, progress=False)
-        n = len(few.prompts)
-        pairs = batch_of([(i % n, (i + 1) % n, KINDS[i % 2]) for i in range(N_PAIRS)], few.prompts, ATTRIBUTES[0])
-        # A city's own token is no answer: so the loss is large, and no gradient is the small rest of what cancels.
-        own = [few.prompts.rows[row] for row in pairs.base.tolist()]
-        pairs = replace(pairs, label=torch.tensor([prompt.tokens[prompt.at] for prompt in own]))
+        attributes = prompts.attributes[:2]
+        chosen = [row for attribute in attributes for row in _spread(prompts, prompts.rows_about(attribute))]
+        few = subject.harvest(prompts.pick(chosen), layers, progress=False)
+        rows = [few.prompts.rows_about(attribute) for attribute in attributes]
+        asked = [(rows[i % len(rows)], i) for i in range(N_PAIRS)]
+        base, source = ([about[(i + shift) % len(about)] for about, i in asked] for shift in (0, 1))
+        # An entity's own token is no answer: so the loss is large, and no gradient is the small rest of what cancels.
+        own = [few.prompts.rows[row] for row in base]
+        pairs = PairBatch.of(base, source, [p.tokens[p.at] for p in own], [i % 2 for _, i in asked])
         return cls(subject, few, pairs.to(subject.device), layers, engine, precision)
 
     @property
@@ -74,3 +75,10 @@ class Sample:
         with torch.no_grad():
             run.theta.copy_(self.normal(engine.n_active, seed=seed))
         return run
+
+
+def _spread(prompts: Prompts, rows: list[int]) -> list[int]:
+    """A few of these rows from beginning to end, with the one whose entity has most tokens."""
+    n = len(rows)
+    longest = max(rows, key=lambda row: prompts.rows[row].n_own)
+    return list(dict.fromkeys([*(rows[i] for i in (0, n // 3, 2 * n // 3, n - 1)), longest]))

@@ -34,7 +34,18 @@ FLAGS = [
     # flags, what the error names
     ("--methods nerun", ["method", "'nerun' (did you mean neuron?)", METHODS, "or all"]),
     ("--methods das bloom2", ["method", "'bloom2' (did you mean bloom?)", METHODS]),
-    ("--methods xyz", ["method", "'xyz'; known", METHODS]),
+    ("--methods xyz", ["method", "'xyz'; known", METHODS, "pca, METHOD:cause and METHOD@SIZE"]),
+    ("--methods mdas", ["'mdas'", "mdas is das here, and its das is das:cause", "docs/ravel.md"]),
+    ("--methods das dbm", ["'dbm'", "dbm is neuron:cause", "docs/ravel.md"]),
+    ("--methods rlap", ["rlap needs a size", "rlap@64"]),
+    ("--methods das@", ["das@ needs sizes", "--sizes 16 64", "das@64"]),
+    ("--methods das@x", ["'das@x'", "sizes are numbers from 1 on", "rlap"]),
+    ("--methods das@0", ["'das@0'", "sizes are numbers from 1 on"]),
+    ("--methods neuron@8", ["'neuron@8'", "of das, pca, rlap, random and SAEs"]),
+    ("--methods rlap@8:cause", ["rlap@8 has no variant", "it has none"]),
+    ("--methods das --sizes 8", ["--sizes", "named with an @", "das@"]),
+    ("--methods das@ --sizes 8 0", ["--sizes", "0", "from 1 on"]),
+    ("--methods none das@64 --layers 2", ["das@64", "64 dimensions", "below 64"]),
     ("--targets contry", ["target", "'contry'", "country, continent"]),
     ("--targets all", ["target", "'all'", "country, continent"]),
     ("--layers 6", ["layer 6", "out of range", "toy", "0 to 5"]),
@@ -590,6 +601,6 @@ def test_what_needs_no_model_is_told_before_the_toy_world_is_built(capsys, outpu
         (["--wandb"], ["WANDB_MODE", "sometimes"]),
         (["--against", "all"], ["--against", "one method"]),
         (["--methods", "das:features"], ["das:features", "add das to --methods"]),
-        (["--methods", "das:permuted"], ["das has no control 'das:permuted'", "das:random, das:features"]),
+        (["--methods", "das:permuted"], ["das has no variant 'das:permuted'", "das:random, das:cause, das:features"]),
     ):
         require_words(fails(capsys, output, "--model", "toy", *map(str, flags)), words)

@@ -7,11 +7,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from helpers_data import SHARED, paper_cities
+from helpers_data import SHARED, make_city, paper_cities
 
 from common.errors import UserError
 from common.paths import HOME
-from data.facts import City, read_cities
+from data.facts import read_cities
 from toy import world as toy
 
 
@@ -30,23 +30,23 @@ def test_read_cities_agrees_with_ravel():
 def test_read_cities_has_the_papers_forty():
     cities = {city.name: city for city in paper_cities()}
     assert len(cities) == 40
-    assert {cities[name].country for name in ("Windsor", "Cornwall", "Brandon", "Churchill")} == {"Canada"}
-    assert cities["Istanbul"].continent == "Asia"
+    assert {cities[name].value("country") for name in ("Windsor", "Cornwall", "Brandon", "Churchill")} == {"Canada"}
+    assert cities["Istanbul"].value("continent") == "Asia"
 
 
 def test_toy_cities_are_balanced():
     cities = toy.toy_cities()
-    assert Counter(c.country for c in cities) == dict.fromkeys({c.country for c in cities}, 6)
-    assert sorted(Counter(c.continent for c in cities).values()) == [24] * 5
+    assert Counter(c.value("country") for c in cities) == dict.fromkeys({c.value("country") for c in cities}, 6)
+    assert sorted(Counter(c.value("continent") for c in cities).values()) == [24] * 5
     assert len({c.name for c in cities}) == 120
-    assert len({c.country.split()[0] for c in cities}) == 20  # no two countries share a label
+    assert len({c.value("country").split()[0] for c in cities}) == 20  # no two countries share a label
     assert not {"Toronto", "Beijing", "Miami", "Santiago", "London"} & {c.name for c in cities}
 
 
 def test_read_cities_counts_a_repeated_row_once(tmp_path):
     file = tmp_path / "c.csv"
     file.write_text("\ufeffcontinent,city,population,country\nEurope,Paris,2,France\nEurope,Paris,3,France\n")
-    assert read_cities(file) == [City("Paris", "France", "Europe")]
+    assert read_cities(file) == [make_city("Paris", "France", "Europe")]
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["alike", "differing"])
@@ -89,7 +89,7 @@ def saved(path: Path, head: list[str], delimiter: str, encoding: str) -> Path:
 @pytest.mark.parametrize("head", HEADS, ids=["plain", "titled", "blanks"])
 def test_read_cities_as_a_spreadsheet_saves_them(tmp_path, capsys, head, delimiter, encoding):
     path = saved(tmp_path / "cities.csv", head, delimiter, encoding)
-    assert read_cities(path) == read_cities(path) == [City(*row) for row in TABLE]
+    assert read_cities(path) == read_cities(path) == [make_city(*row) for row in TABLE]
     said = capsys.readouterr().err.splitlines()
     if (head, delimiter, ENCODINGS[encoding]) == (HEADS[0], ",", "UTF-8"):
         assert said == []
@@ -104,7 +104,7 @@ def test_read_cities_as_a_spreadsheet_saves_them(tmp_path, capsys, head, delimit
 def test_read_cities_json_in_utf_16(tmp_path):
     path = tmp_path / "cities.json"
     path.write_text('{"Köln": {"Country": "Germany", "Continent": "Europe"}}', encoding="utf-16")
-    assert read_cities(path) == [City("Köln", "Germany", "Europe")]
+    assert read_cities(path) == [make_city("Köln", "Germany", "Europe")]
 
 
 HEAD = "city,country,continent\n"

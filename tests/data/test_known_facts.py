@@ -25,7 +25,7 @@ def test_known_facts_need_both_answers():
     assert prompts.skipped == {"country unknown": [cities[1].name], "continent unknown": [cities[3].name]}
     assert report == {"cities": 5, "country unknown": 1, "continent unknown": 1, "known": 3}
     kept = prompts.keep(known)
-    assert [city.name for city in kept.cities] == [cities[i].name for i in known]
+    assert [city.name for city in kept.entities] == [cities[i].name for i in known]
     wanted = [prompts.rows[prompts.row(a, i)].label for a in ("country", "continent") for i in known]
     assert kept.labels().tolist() == wanted
 
@@ -135,8 +135,8 @@ def test_ravels_own_table(gpt2_tokenizer):
     assert len(cities) == len({city.name for city in cities}) == 3552
     single = [city.name for city in cities if len(gpt2_tokenizer(" " + city.name)["input_ids"]) == 1]
     prompts = build_prompts(cities, gpt2_tokenizer, one_token=True)
-    assert [city.name for city in prompts.cities] == single
+    assert [city.name for city in prompts.entities] == single
     assert (len(single), len(prompts.skipped["not one token"])) == (380, 3172)
-    where = {city.name: (city.country, city.continent) for city in prompts.cities}
+    where = {city.name: (city.value("country"), city.value("continent")) for city in prompts.entities}
     assert where["Windsor"] == ("Canada", "North America")  # as the original experiment had them
     assert where["Istanbul"] == ("Turkey", "Asia")

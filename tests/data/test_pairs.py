@@ -4,15 +4,15 @@ import hashlib
 import json
 
 import pytest
-from helpers_data import PAPER_CITIES, paper_cities, prompts_of
+from helpers_data import PAPER_CITIES, make_city, paper_cities, prompts_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import UserError
 from common.paths import HOME
-from data.facts import City, read_cities
-from data.names import ATTRIBUTES, KINDS, MODES, PARTS, SPLITS, other
-from data.pairs import batch_of, make_pairs, named
+from data.facts import read_cities
+from data.names import KINDS, MODES, PAPER, PARTS, SPLITS
+from data.pairs import batch_of, make_pairs, named, other
 from data.prompts import build_prompts
 from masks.scores import score
 
@@ -23,7 +23,7 @@ def test_make_pairs_baseline_of_the_paper(target, baseline):
     prompts = prompts_of(paper_cities())
     parts = make_pairs(prompts, target, "paper", "pairs", seed=0)
     everything = batch_of([pair for part in PARTS for pair in parts[part]], prompts, target)
-    scores = score(prompts.labels()[everything.base] == everything.label, everything.is_cause)
+    scores = score(prompts.labels()[everything.base] == everything.label, everything.kind)
     assert (scores["n_cause"], scores["n_isolation"]) == (1600, 1600)
     assert scores["isolation"] == 1.0
     assert scores["cause"] == {"country": 210, "continent": 568}[target] / 1600
@@ -39,9 +39,9 @@ def test_make_pairs_paper_mode_has_140_steps_an_epoch():
 @given(
     n=st.integers(12, 40),
     order=st.randoms(use_true_random=False),
-    target=st.sampled_from(ATTRIBUTES),
-    mode=st.sampled_from(MODES),
-    split=st.sampled_from(SPLITS),
+    target=st.sampled_from(PAPER),
+    mode=st.sampled_from(MODES[:2]),
+    split=st.sampled_from(SPLITS[:2]),
     seed=st.integers(0, 5),
     cap=st.one_of(st.none(), st.integers(1, 50)),
 )
@@ -64,7 +64,7 @@ def test_make_pairs_promises(n, order, target, mode, split, seed, cap):
             assert of_kind
             assert cap is None or len(of_kind) <= cap
             if mode == "strict":
-                asked = target if kind == "cause" else other(target)
+                asked = target if kind == "cause" else other(target, PAPER)
                 first = [[cities[city].value(asked).split()[0] for city in pair[:2]] for pair in of_kind]
                 assert all(base != source for base, source in first)
         if split == "cities" and part != "train":
@@ -76,7 +76,7 @@ def test_make_pairs_promises(n, order, target, mode, split, seed, cap):
 
 def test_batch_of_by_hand():
     """Base Kyoto, source Calais, target country: cause wants France, isolation keeps Asia."""
-    cities = [City("Kyoto", "Japan", "Asia"), City("Calais", "France", "Europe")]
+    cities = [make_city("Kyoto", "Japan", "Asia"), make_city("Calais", "France", "Europe")]
     prompts = prompts_of(cities)
     labels = prompts.labels().tolist()
     assert len(set(labels)) == 4
@@ -85,7 +85,6 @@ def test_batch_of_by_hand():
     assert pairs.source.tolist() == [1, 3]
     assert pairs.label.tolist() == [labels[1], labels[2]]
     assert pairs.is_cause.tolist() == [True, False]
-    assert (pairs.base_city.tolist(), pairs.source_city.tolist()) == ([0, 0], [1, 1])
     swapped = batch_of([(0, 1, "cause")], prompts, "continent")
     assert (swapped.base.item(), swapped.label.item()) == (2, labels[3])
 

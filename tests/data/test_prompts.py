@@ -10,25 +10,25 @@ import json
 import pytest
 import tokenizers
 import transformers
-from helpers_data import PAPER_CITIES, SHARED, paper_cities
+from helpers_data import PAPER_CITIES, SHARED, make_city, paper_cities
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from common.errors import UserError
 from common.paths import HOME
-from data.facts import City, read_cities
-from data.names import ATTRIBUTES, PROMPT_STYLES
+from data.facts import read_cities
+from data.names import PAPER, PROMPT_STYLES
 from data.prompts import MERGED, NO_LABEL, NOT_KNOWN, NOT_ONE, Prompts, build_prompts, sentence
 
 START, UNKNOWN = "<s>", "<unk>"
 VALUES = ("France", "Burkina Faso", "United States", "Europe", "Africa", "North America")
 CITIES = [
-    City("Paris", "France", "Europe"),
-    City("Ouagadougou", "Burkina Faso", "Africa"),
-    City("New York City", "United States", "North America"),
-    City("L'Haÿ-les-Roses", "France", "Europe"),
-    City("Coeur d'Alene", "United States", "North America"),
+    make_city("Paris", "France", "Europe"),
+    make_city("Ouagadougou", "Burkina Faso", "Africa"),
+    make_city("New York City", "United States", "North America"),
+    make_city("L'Haÿ-les-Roses", "France", "Europe"),
+    make_city("Coeur d'Alene", "United States", "North America"),
 ]
 
 
@@ -37,7 +37,7 @@ CITIES = [
 
 def corpus() -> list[str]:
     names = [city.name for city in (*read_cities(HOME / "data" / "cities.csv")[::2], *CITIES[:3])]
-    return [f"{sentence(a, name)} {value}." for name in names for a in ATTRIBUTES for value in VALUES]
+    return [f"{sentence(a, name)} {value}." for name in names for a in PAPER for value in VALUES]
 
 
 def wrapped(tokenizer: tokenizers.Tokenizer, **special):
@@ -56,7 +56,7 @@ def trained(model, trainer, pre_tokenizer, decoder, normalizer=None) -> tokenize
 
 
 def word_level():
-    texts = [f"{sentence(a, city.name)} {city.value(a)}" for city in CITIES for a in ATTRIBUTES]
+    texts = [f"{sentence(a, city.name)} {city.value(a)}" for city in CITIES for a in PAPER]
     words = dict.fromkeys([START, UNKNOWN, *" ".join(texts).split()])
     vocabulary = {word: i for i, word in enumerate(words)}
     tokenizer = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
@@ -86,7 +86,7 @@ def byte_level_bpe_untrimmed():
 
 def unigram():
     """As T5's and XGLM's: Metaspace; the words of the questions are pieces, those of cities are spelt by letters."""
-    words = " ".join(f"{sentence(a, 'Paris')} {value}" for a in ATTRIBUTES for value in VALUES).split()
+    words = " ".join(f"{sentence(a, 'Paris')} {value}" for a in PAPER for value in VALUES).split()
     letters = sorted({letter for city in CITIES for letter in "▁" + city.name.replace(" ", "")})
     pieces = dict.fromkeys([*(f"▁{word}" for word in words), *letters], -5.0)
     tokenizer = tokenizers.Tokenizer(models.Unigram([(START, 0.0), (UNKNOWN, -20.0), *pieces.items()], unk_id=1))
@@ -153,7 +153,7 @@ def squeezed(tokenizer, tokens) -> str:
 def require_found(prompts: Prompts, tokenizer) -> None:
     """By decoding alone: `at` is the city's last token, `n_own` how many it has, and the question ends the prompt."""
     for prompt in prompts.rows:
-        spelt = prompts.cities[prompt.city].name
+        spelt = prompts.entities[prompt.entity].name
         name = "".join(spelt.split())
         upto = squeezed(tokenizer, prompt.tokens[: prompt.at + 1])
         assert upto.endswith(name)
@@ -163,21 +163,21 @@ def require_found(prompts: Prompts, tokenizer) -> None:
         assert squeezed(tokenizer, prompt.tokens).endswith(question)
 
 
-@pytest.mark.parametrize("style", PROMPT_STYLES)
+@pytest.mark.parametrize("style", PROMPT_STYLES[:2])
 @pytest.mark.parametrize("kind", KINDS)
 def test_build_prompts_finds_cities_of_several_tokens(kind, style):
     tokenizer = made(kind)
     prompts = build_prompts(CITIES, tokenizer, style)
-    assert [prompts.cities[row.city].name for row in prompts.rows] == 2 * [city.name for city in prompts.cities]
-    assert {"Paris", "New York City"} <= {city.name for city in prompts.cities}
+    assert [prompts.entities[row.entity].name for row in prompts.rows] == 2 * [city.name for city in prompts.entities]
+    assert {"Paris", "New York City"} <= {city.name for city in prompts.entities}
     if kind in SPELLS_ALL:
-        assert [city.name for city in prompts.cities] == [city.name for city in CITIES]
+        assert [city.name for city in prompts.entities] == [city.name for city in CITIES]
     assert max(prompts.tokens_of(i) for i in range(len(prompts))) >= 3
     require_found(prompts, tokenizer)
 
 
 @pytest.mark.parametrize("kind", ["Llama's BPE", "Gemma's BPE"])
-@pytest.mark.parametrize("style", PROMPT_STYLES)
+@pytest.mark.parametrize("style", PROMPT_STYLES[:2])
 def test_build_prompts_has_one_start_token_where_the_tokenizer_adds_it(kind, style):
     for prompt in build_prompts(CITIES, made(kind), style).rows:
         assert prompt.tokens.index(0) == 0
@@ -198,7 +198,7 @@ def test_build_prompts_label_is_the_next_token_in_context(kind):
     prompts = build_prompts(CITIES, tokenizer, "bare")
     for prompt in prompts.rows:
         text = decoded(tokenizer, prompt.tokens)
-        word = prompts.cities[prompt.city].value(prompt.attribute).split()[0]
+        word = prompts.entities[prompt.entity].value(prompt.attribute).split()[0]
         start = "" if tokenizer("a")["input_ids"][0] == 0 else f"{START} "
         whole = tokenizer(f"{start}{text.strip()} {word}")["input_ids"]
         assert whole[: len(prompt.tokens)] == list(prompt.tokens)
@@ -224,13 +224,15 @@ NAMES = st.builds(
 
 
 @settings(max_examples=80, deadline=None)
-@given(names=st.lists(NAMES.filter(bool), min_size=1, max_size=3, unique=True), style=st.sampled_from(PROMPT_STYLES))
+@given(
+    names=st.lists(NAMES.filter(bool), min_size=1, max_size=3, unique=True), style=st.sampled_from(PROMPT_STYLES[:2])
+)
 @pytest.mark.parametrize("kind", SPELLS_ALL)
 def test_build_prompts_any_name(kind, names, style):
     """Where every letter can be spelt every city takes part, and its last token is found."""
     tokenizer = made(kind)
-    prompts = build_prompts([City(name, "France", "Europe") for name in names], tokenizer, style)
-    assert [city.name for city in prompts.cities] == names
+    prompts = build_prompts([make_city(name, "France", "Europe") for name in names], tokenizer, style)
+    assert [city.name for city in prompts.entities] == names
     require_found(prompts, tokenizer)
 
 
@@ -240,7 +242,7 @@ def test_build_prompts_any_name(kind, names, style):
 def test_build_prompts_one_token():
     """--one-token leaves out what has several, and says so."""
     prompts = build_prompts(CITIES[:3], made("word level"), one_token=True)
-    assert [city.name for city in prompts.cities] == ["Paris", "Ouagadougou"]
+    assert [city.name for city in prompts.entities] == ["Paris", "Ouagadougou"]
     assert prompts.skipped == {NOT_ONE: ["New York City"], NOT_KNOWN: [], MERGED: [], NO_LABEL: []}
     everyone = build_prompts(CITIES[:3], made("word level"))
     assert everyone.skipped == {NOT_KNOWN: [], MERGED: [], NO_LABEL: []}
@@ -248,9 +250,9 @@ def test_build_prompts_one_token():
 
 
 def test_build_prompts_says_why_cities_are_left_out():
-    cities = [*CITIES[:1], City("Atlantis", "France", "Europe"), City("New York", "Wakanda", "Africa")]
+    cities = [*CITIES[:1], make_city("Atlantis", "France", "Europe"), make_city("New York", "Wakanda", "Africa")]
     prompts = build_prompts(cities, made("word level"))
-    assert [city.name for city in prompts.cities] == ["Paris"]
+    assert [city.name for city in prompts.entities] == ["Paris"]
     assert prompts.skipped == {NOT_KNOWN: ["Atlantis"], MERGED: [], NO_LABEL: ["New York"]}
     with pytest.raises(UserError, match=r"none of the 2 cities .*1 with a token .*; 1 with a value .*Atlantis"):
         build_prompts(cities[1:], made("word level"))
@@ -266,7 +268,7 @@ def test_build_prompts_city_merged_with_its_neighbour(style, together):
     pattern = tokenizers.Regex(rf"{together}|\S+")
     inner.pre_tokenizer = pre_tokenizers.Split(pattern, "removed", invert=True)
     prompts = build_prompts(CITIES[:2], tokenizer, style)
-    assert [city.name for city in prompts.cities] == ["Ouagadougou"]
+    assert [city.name for city in prompts.entities] == ["Ouagadougou"]
     assert prompts.skipped[MERGED] == ["Paris"]
 
 
@@ -284,7 +286,7 @@ def test_build_prompts_needs_offsets():
 @pytest.mark.parametrize(("attribute", "length"), [("country", 59), ("continent", 61)])
 def test_build_prompts_with_gpt2s_tokenizer(gpt2_tokenizer, attribute, length):
     prompts = build_prompts(paper_cities(), gpt2_tokenizer, one_token=True)
-    assert [c.name for c in prompts.cities] == PAPER_CITIES
+    assert [c.name for c in prompts.entities] == PAPER_CITIES
     rows = [prompts.rows[row] for row in prompts.rows_about(attribute)]
     assert [len(row.tokens) for row in rows] == 40 * [length]
     assert {row.at for row in rows} == {length - 8}
@@ -297,16 +299,16 @@ def test_build_prompts_with_gpt2s_tokenizer(gpt2_tokenizer, attribute, length):
         f"London is a city in the {attribute} of {'England' if attribute == 'country' else 'Europe'}. "
         f"Ankara is a city in the {attribute} of"
     )
-    wanted = [" " + city.value(attribute).split()[0] for city in prompts.cities]
+    wanted = [" " + city.value(attribute).split()[0] for city in prompts.entities]
     assert [gpt2_tokenizer.decode(row.label) for row in rows] == wanted
     differing = [i for i, column in enumerate(zip(*(row.tokens for row in rows), strict=True)) if len(set(column)) > 1]
     assert differing == [length - 8]  # prompts differ in the city alone
 
 
 def test_build_prompts_gpt2_skips_cities_of_several_tokens(gpt2_tokenizer):
-    cities = [City("Paris", "France", "Europe"), City("Ouagadougou", "Burkina Faso", "Africa")]
+    cities = [make_city("Paris", "France", "Europe"), make_city("Ouagadougou", "Burkina Faso", "Africa")]
     prompts = build_prompts(cities, gpt2_tokenizer, one_token=True)
-    assert [c.name for c in prompts.cities] == ["Paris"]
+    assert [c.name for c in prompts.entities] == ["Paris"]
     assert prompts.skipped[NOT_ONE] == ["Ouagadougou"]
     with pytest.raises(UserError, match=r"none of the 1 cities .*1 not one token.*Ouagadougou"):
         build_prompts(cities[1:], gpt2_tokenizer, one_token=True)
@@ -324,7 +326,10 @@ def test_build_prompts_gpt2_finds_ravels_cities(gpt2_tokenizer):
 
 
 def test_collisions_of_values_that_share_their_first_token(gpt2_tokenizer):
-    cities = [City("Jasper", "South Africa", "Africa"), City("Cork", "South Korea", "Asia")]  # one-token names
+    cities = [
+        make_city("Jasper", "South Africa", "Africa"),
+        make_city("Cork", "South Korea", "Asia"),
+    ]  # one-token names
     collisions = build_prompts(cities, gpt2_tokenizer).collisions()
     assert collisions == {"country": ["South Africa / South Korea"], "continent": []}
 
@@ -348,8 +353,8 @@ def test_build_prompts_one_token_is_as_it_was(gpt2_tokenizer, table, style):
         pytest.skip("RAVEL's table is not at hand")
     cities = read_cities(file)
     prompts = build_prompts(cities, gpt2_tokenizer, style, one_token=True)
-    names = [city.name for city in prompts.cities]
-    rows = [[prompts.rows[row] for row in prompts.rows_about(attribute)] for attribute in ATTRIBUTES]
+    names = [city.name for city in prompts.entities]
+    rows = [[prompts.rows[row] for row in prompts.rows_about(attribute)] for attribute in PAPER]
     tokens, labels = [[list(r.tokens) for r in of] for of in rows], [[r.label for r in of] for of in rows]
     digests = (hashlib.sha256(json.dumps(x).encode()).hexdigest()[:16] for x in (names, tokens, labels))
     assert (len(cities), len(names), names[:10], *digests) == AS_IT_WAS[table, style]

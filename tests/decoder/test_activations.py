@@ -157,13 +157,13 @@ def test_harvest_does_not_depend_on_the_batch_size(batch_size, seed, own):
 
 
 def test_keep_is_the_rows_of_these_cities():
-    """In the order given, about both attributes; what is kept is what the same model gives for them alone."""
+    """About both attributes; what is kept is what the same model gives for them alone."""
     prompts = random_prompts(0)
     everyone, chosen = harvested("gemma3", prompts), [3, 0, 2]
     kept = everyone.keep(chosen)
-    rows = [3, 0, 2, 7, 4, 6]
+    rows = [0, 2, 3, 4, 6, 7]
     assert [p.tokens for p in kept.prompts.rows] == [prompts.rows[r].tokens for r in rows]
-    assert [p.city for p in kept.prompts.rows] == [0, 1, 2, 0, 1, 2]
+    assert [p.entity for p in kept.prompts.rows] == [0, 1, 2, 0, 1, 2]
     assert torch.equal(kept.best_R, everyone.best_R[rows])
     require_equal_to_plain_passes("gemma3", kept.prompts, kept_order(kept))
     assert {i: rows[i] for i in kept.some_logits} == {i: r for i, r in enumerate(rows) if r in everyone.some_logits}
@@ -191,7 +191,7 @@ def test_patching_what_is_kept_equals_patching_everyone():
     """A row's answer does not depend on which others were kept."""
     subject, prompts = tiny_subject("gemma3"), random_prompts(0)
     everyone = subject.harvest(prompts, [1], progress=False)
-    rows = [3, 0, 7, 4]
+    rows = [0, 3, 4, 7]
     results = []
     for cache, base in ((everyone, rows), (everyone.keep([3, 0]), [0, 1, 2, 3])):
         at_layer = subject.layer_cache(cache, 1)

@@ -108,15 +108,16 @@ def test_other_weights_under_gpt2s_name_are_refused(home, capsys, server, monkey
 
 
 def test_ravels_city_files_are_taken_out_of_their_archive(home, capsys, server):
-    cities, splits = "ravel_city_entity_attributes.json", "ravel_city_prompt_to_split.json"
-    files = {f"data/{cities}": CITIES, f"../../{splits}": b"{}"}
-    packed = archive(files | {"data/ravel_verb_entity_attributes.json": b"{}", "data/noise": some_bytes(1)})
+    named = ("city_entity_attributes", "city_prompt_to_split", "verb_entity_to_split")
+    cities, splits, verbs = (f"ravel_{name}.json" for name in named)
+    files = {f"data/{cities}": CITIES, f"../../{splits}": b"{}", f"data/{verbs}": b"{}"}
+    packed = archive(files | {"data/ravel_verb_other.json": b"{}", "data/noise": some_bytes(1)})
     server.raw[RAVEL_PATH] = packed
     server.cuts[packed] = [800]
     assert "another version" in run(capsys, "data")
     folder = home / "data" / "ravel"
-    assert {path.name for path in folder.iterdir()} == {"manifest.json", cities, splits}
-    assert [city.country for city in read_cities(folder / "ravel_city_entity_attributes.json")] == ["France"]
+    assert {path.name for path in folder.iterdir()} == {"manifest.json", cities, splits, verbs}
+    assert [city.value("country") for city in read_cities(folder / "ravel_city_entity_attributes.json")] == ["France"]
     noted = json.loads((folder / "manifest.json").read_text())["files"]["ravel_city_entity_attributes.json"]
     assert (noted["sha256"], noted["address"]) == (sha256(CITIES), "https://raw.githubusercontent.com" + RAVEL_PATH)
     server.requests.clear()

@@ -7,7 +7,7 @@ import pytest
 from helpers_results import quality_row, small_grid, write_quality
 
 import visualisation
-from data.names import ATTRIBUTES
+from data.names import PAPER
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 QUIET = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
@@ -47,7 +47,7 @@ def made():
 
 def make_report(folder, seeds, **changes):
     root = small_grid(folder / "results", seeds=seeds, **changes)
-    rows = [quality_row("openai", layer, attribute) for layer in (0, 1) for attribute in ATTRIBUTES]
+    rows = [quality_row("openai", layer, attribute) for layer in (0, 1) for attribute in PAPER]
     write_quality(root, rows, changes.get("model", "toy"))
     assert visualisation.main(["--results", str(root), "--output", str(folder / "fig"), "--report"]) == 0
     return folder / "fig" / "report.html"

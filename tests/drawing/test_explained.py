@@ -9,7 +9,7 @@ import pytest
 from helpers_results import N_FEATURES, fingerprint, small_grid
 from test_visualisation import require_legible, run, texts
 
-from data.names import ATTRIBUTES
+from data.names import PAPER
 from drawing import figures, report_figures
 from drawing.canvas import look
 from drawing.collect import collect
@@ -89,7 +89,7 @@ def root(tmp_path) -> Path:
     """OUTPUT/toy with results of layers 0 to 2, explained at layers 0 and 1."""
     found = small_grid(tmp_path / "results") / "toy"
     for method in ("neuron", "das", "openai"):
-        for target in ATTRIBUTES:
+        for target in PAPER:
             for layer in (0, 1):
                 write(found, explanation(found, Run(target, method, layer, 0)))
     return found
@@ -99,8 +99,8 @@ def test_figures_are_drawn_where_explanations_are(root, tmp_path, capsys):
     code, _, err = run(capsys, "--results", root.parent, "--output", tmp_path / "fig", "--report")
     assert code == 0
     assert "skipped" not in err
-    names = {f"needed_{target}" for target in ATTRIBUTES}
-    names |= {f"latents_{target}_{method}" for target in ATTRIBUTES for method in ("neuron", "das", "openai")}
+    names = {f"needed_{target}" for target in PAPER}
+    names |= {f"latents_{target}_{method}" for target in PAPER for method in ("neuron", "das", "openai")}
     assert names <= {path.stem for path in (tmp_path / "fig").glob("*.svg")}
     page = (tmp_path / "fig" / "report.html").read_text()
     assert all(f'<figure id="{name}">' in page for name in names)
@@ -129,9 +129,7 @@ def test_scores_link_to_the_features_behind_them(root, tmp_path, capsys):
     """From each explained cell at a glance and among all scores, to the first row of its target, layer and method."""
     assert run(capsys, "--results", root.parent, "--output", tmp_path / "fig", "--report")[0] == 0
     page = (tmp_path / "fig" / "report.html").read_text()
-    wanted = {
-        (target, method, layer) for target in ATTRIBUTES for method in ("neuron", "das", "openai") for layer in (0, 1)
-    }
+    wanted = {(target, method, layer) for target in PAPER for method in ("neuron", "das", "openai") for layer in (0, 1)}
     rows = re.findall(
         r'<tr id="(selected-[^"]+)" tabindex="-1"><td class="text">(\w+)</td><td>(\d)</td>'
         r'<th scope="row">(\w+)</th>',
@@ -240,3 +238,22 @@ def test_a_strangers_explanations_are_named_in_a_line_and_left_out(root, tmp_pat
     assert "&lt;script&gt;" in page
     assert "latents_continent_das" in shown
     assert "latents_country_das" not in shown
+
+
+@pytest.mark.parametrize("target", ["country", "continent", "language"])
+def test_cities_stand_by_the_targets_value(tmp_path, target):
+    """Countries of a continent together, where both are known: country 10 and 11 are of continent 1, 12 to 17 of 2."""
+    root, run = small_grid(tmp_path) / "toy", Run("country", "das", 1, 0)
+    content = explanation(root, run, n_cities=72)
+    if target == "language":
+        content["cities"] = [{"name": c["name"], "language": c["country"]} for c in content["cities"]]
+    drawing = latents_by_city(content, Run(target, "das", 1, 0), "toy")
+    found = [label.get_text() for label in drawing.figure.axes[0].get_yticklabels()]
+    countries = [f"country {i}" for i in range(18)]
+    wanted = {
+        "country": [c for i in range(3) for c in sorted(countries[6 * i : 6 * i + 6])],
+        "continent": [f"continent {i}" for i in range(3)],
+        "language": sorted(countries),
+    }
+    assert found == wanted[target]
+    assert ("Countries of a continent stand together" in texts(drawing.figure)) == (target == "country")

@@ -8,7 +8,7 @@ from helpers_results import quality_row, result, write, write_quality
 
 import visualisation
 from common.paths import HOME
-from data.names import ATTRIBUTES
+from data.names import PAPER
 from drawing.collect import collect
 from grid.profiles import TOY_NOTICE
 from results.estimates import Grid
@@ -113,7 +113,7 @@ def test_every_score_of_a_grid_is_in_the_tables(opened, toy_report):
     rows = page.query_selector_all("#scores tr[data-method]:not([data-reconstruction])")
     assert len(rows) == 2 * (3 * 5 + 1)  # per target: 3 layers x none, full, neuron, das, openai; apollo-e2e at one
     for layer in range(3):
-        for target in ATTRIBUTES:
+        for target in PAPER:
             found = cells(page, f'[data-target="{target}"][data-layer="{layer}"][data-method="neuron"]')
             assert found[1:4] == [str(layer), f"{0.5 + layer / 16:.3f}", "0.750"]
     quality = [row.inner_text().split() for row in page.query_selector_all("#quality tbody tr")]
@@ -190,7 +190,7 @@ def test_numbers_of_the_first_screen_are_those_of_the_json(opened, request, name
     """Every number in the tables and sentences, from what main.py keeps in estimates.json."""
     report = request.getfixturevalue(name)
     page, kept = opened(report), json.loads(json.dumps(grid_of(report).as_json("neuron", "hard")))
-    for target in ATTRIBUTES:
+    for target in PAPER:
         rows = answer_rows(page, target)
         chosen = {c["method"]: c for c in kept["layer_chosen_on_validation"] if c["target"] == target}
         assert {"neuron", "das", "openai"} == set(chosen)  # of several layers; apollo-e2e has one

@@ -23,17 +23,17 @@ from PIL import Image
 
 import visualisation
 from common.paths import HOME
-from data.names import ATTRIBUTES
+from data.names import PAPER as ATTRIBUTES
 from drawing import figures, report_figures
 from drawing.banner import banner
-from drawing.canvas import STYLES, look, style_of
+from drawing.canvas import FURTHER_STYLES, STYLES, Sheet, handle, look, style_of
 from drawing.collect import collect, missing
 from drawing.features import score_against_features
 from drawing.halves import cause_against_isolation
 from drawing.quality import FLOOR, sae_quality
 from drawing.scores import as_published, by_layer
 from drawing.training import by_epoch, trained_layers
-from featurizers.methods import METHODS
+from featurizers.methods import METHODS, ORDER
 from grid.profiles import TOY_NOTICE
 from results.estimates import Grid
 from results.published import read_paper
@@ -367,17 +367,19 @@ def test_a_method_looks_the_same_everywhere(every_figure):
             method = pattern.fullmatch(artist.get_gid())[1]
             seen[method].add((to_hex(artist.get_color()), artist.get_marker()))
         for legend in figure.legends:
-            for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
+            for entry, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
                 method = text.get_text().split(" (")[0]
                 if method in seen:
-                    seen[method].add((to_hex(handle.get_color()), handle.get_marker()))
+                    seen[method].add((to_hex(entry.get_color()), entry.get_marker()))
     assert seen == {method: {(style.color.lower(), style.marker)} for method, style in STYLES.items()}
     assert set(STYLES) == set(METHODS)
+    assert set(STYLES) | set(FURTHER_STYLES) == set(ORDER)
 
 
 def test_methods_can_be_told_apart_by_the_colour_blind():
     """Markers are distinct; colours are so too as protanopes and deuteranopes see them (Machado et al. 2009)."""
-    assert len({style.marker for style in STYLES.values()}) == len(STYLES)
+    styles = {**STYLES, **FURTHER_STYLES}
+    assert len({style.marker for style in styles.values()}) == len(styles)
     seen_as = {
         "all": np.eye(3),
         "protanope": [
@@ -392,9 +394,32 @@ def test_methods_can_be_told_apart_by_the_colour_blind():
         ],
     }
     for who, matrix in seen_as.items():
-        labs = {method: lab(np.array(matrix) @ linear(style.color)) for method, style in STYLES.items()}
+        labs = {method: lab(np.array(matrix) @ linear(style.color)) for method, style in styles.items()}
         for a, b in itertools.combinations(labs, 2):
             assert np.linalg.norm(labs[a] - labs[b]) > 10, f"{a} and {b}, {who}"
+
+
+def test_sizes_and_variants_look_like_their_method():
+    """Its colour, paler for METHOD:cause; sizes that double have markers of their own."""
+    sizes = [2**i for i in range(1, 8)]
+    for method in ("das", "bloom", "sae:runs/a"):
+        own = style_of(method)
+        looks = [style_of(f"{method}@{size}") for size in sizes]
+        assert {look.color for look in looks} == {own.color}
+        assert len({look.marker for look in looks}) == len(sizes)
+        cause = style_of(f"{method}:cause")
+        assert cause.marker == own.marker and cause.line != own.line
+        assert linear(cause.color).sum() > linear(own.color).sum() + 0.2
+    assert style_of("das@8:cause").marker == style_of("das@8").marker
+
+
+def test_a_key_of_many_methods_ends_above_the_notes():
+    with look():
+        sheet = Sheet("title", "subtitle", "Some words. " * 60)
+        sheet.key([handle(f"{method}@{2**i}") for method in ("das", "pca", "rlap", "random") for i in range(7)])
+        FigureCanvasAgg(sheet.figure).draw()
+        box = sheet.figure.legends[0].get_window_extent()
+    assert box.y0 >= sheet.under * sheet.figure.dpi
 
 
 def linear(color: str):

@@ -12,7 +12,7 @@ from data.pairs import batch_of, make_pairs
 from data.prompts import build_prompts
 from explain.effects import grid_of, needed
 from explain.subsets import Subsets
-from featurizers.controls import FixedRotation
+from featurizers.directions import FixedDirections
 from featurizers.neuron import Neuron
 from featurizers.sae import Sae
 from masks.engines import FastEngine
@@ -54,7 +54,7 @@ def test_logits_of_subsets_are_those_of_plain_hooks(explained, toy_world, method
     prompts = build_prompts(read_cities(toy_world / "cities.csv"), subject.tokenizer, "bare")
     cache = subject.harvest(prompts, [PLANTED], progress=False)
     pairs = batch_of(make_pairs(prompts, "country", "strict", "cities", 0, 100)["test"], prompts, "country")
-    featurizer = FixedRotation(judge.tensors["rotation"]) if method == "das" else Neuron(64)
+    featurizer = FixedDirections(judge.tensors["rotation"]) if method == "das" else Neuron(64)
     if method == "openai":
         featurizer = Sae(load_sae(method, explained.saes / method / f"{PLANTED}.pt"))
     engine = FastEngine(subject, cache, PLANTED, featurizer)

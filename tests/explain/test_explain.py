@@ -172,3 +172,30 @@ def test_pages_of_published_latents(method, layer, page):
 def test_what_is_not_shown_has_no_page(method, layer):
     """Of layer 9, Neuronpedia shows another of Apollo's runs."""
     assert page_of(method, layer, 17) is None
+
+
+def test_what_no_mask_selected_is_left_out_in_one_line(toy_world, tmp_path, capsys):
+    """Of directions that are fewer than dimensions and fitted anew for each seed, subspaces are compared."""
+    argv = ["--model", "toy", "--layers", str(PLANTED), "--targets", "country", "--max-pairs", "30", "--epochs", "2"]
+    argv += ["--methods", "pca", "neuron:cause", "das@4", "bloom@4", "--seeds", "0", "1", "--output", str(tmp_path)]
+    assert main.main(argv) == 0
+    capsys.readouterr()
+    assert main.main([*argv, "--explain", "--top", "3"]) == 0
+    out, err = capsys.readouterr()
+    (line,) = [line for line in err.splitlines() if line.startswith("note: no mask")]
+    require_words(line, ["das@4", "bloom@4", "left out"])
+    assert "das@4" not in out and out.count("neuron:cause") == 2
+    both, sizes = [], []
+    for seed in (0, 1):
+        tensors = load_file(tmp_path / "toy" / "country" / "pca" / f"layer{PLANTED:02d}-seed{seed}.safetensors")
+        R = tensors["rotation"][:, tensors["theta"] > 0].double()
+        both.append(R @ R.T)
+        sizes.append(R.shape[1])
+    shared = float((both[0] * both[1]).sum())  # trace of the product of the projectors
+    explanation = read_explanation(
+        tmp_path / "toy" / "explain" / "country" / "pca" / f"layer{PLANTED:02d}-seed0.json", tmp_path / "toy"
+    )
+    (overlap,) = [each for each in explanation["overlaps"] if each["seed"] == 1]
+    assert overlap["shared"] == pytest.approx(shared, abs=2e-3)
+    by_chance = sizes[0] * sizes[1] / 64  # dimensions that random subspaces of the 64 share
+    assert overlap["chance"] == pytest.approx(by_chance / (sum(sizes) - by_chance), abs=1e-6)

@@ -5,10 +5,12 @@ import dataclasses
 import pytest
 import torch
 
-from data.pairs import PairBatch
-from featurizers.controls import FixedRotation, permutation, random_features, shuffled_labels
+from data.batches import PairBatch
+from featurizers.builders import Ingredients
+from featurizers.controls import permutation, random_features, shuffled_labels
 from featurizers.das import random_rotation
-from featurizers.methods import METHODS, Ingredients, controls_of, is_method, method_named, ordered
+from featurizers.directions import FixedDirections
+from featurizers.methods import METHODS, controls_of, is_method, method_named, ordered, size_family
 from featurizers.sae import Sae
 from saes.autoencoder import SparseAutoencoder
 
@@ -50,7 +52,7 @@ def test_a_random_rotation_is_orthogonal_saved_and_drawn_by_the_seed(sae):
     assert torch.equal(R, same.saved()["rotation"])
     assert not torch.equal(R, other.saved()["rotation"])
     x = randn(3, 12)
-    torch.testing.assert_close(FixedRotation(R).encode(x)[0], x @ R)
+    torch.testing.assert_close(FixedDirections(R).encode(x)[0], x @ R)
     assert torch.equal(
         built("das:features", sae).saved()["rotation"], random_rotation(12, 9)
     )  # the one that was trained
@@ -91,12 +93,12 @@ def test_shuffled_labels_are_those_of_others_of_their_kind():
     n = 60
     is_cause = torch.arange(n) % 3 == 0
     row = torch.arange(n)
-    pairs = PairBatch(row, row + 1, torch.arange(n) + 100 * is_cause, is_cause, row, row + 1)
+    pairs = PairBatch.of(row, row + 1, torch.arange(n) + 100 * is_cause, (~is_cause).long())
     found = shuffled_labels(pairs, 3)
     for kind in (True, False):
         assert sorted(found.label[is_cause == kind].tolist()) == sorted(pairs.label[is_cause == kind].tolist())
     assert (found.label == pairs.label).float().mean() < 0.2
-    for field in ("base", "source", "is_cause", "base_city", "source_city"):
+    for field in ("base", "source", "kind", "step"):
         assert torch.equal(getattr(found, field), getattr(pairs, field))
     assert torch.equal(found.label, shuffled_labels(pairs, 3).label)
     assert not torch.equal(found.label, shuffled_labels(pairs, 4).label)
@@ -119,7 +121,7 @@ def test_names_of_controls():
         for name in controls_of(method):
             found = method_named(name)
             assert is_method(name)
-            assert (found.of, found.control, found.release) == (
+            assert (found.of, found.variant, found.release) == (
                 method,
                 name.split(":")[-1],
                 method_named(method).release,
@@ -128,3 +130,51 @@ def test_names_of_controls():
         assert not is_method(name)
     mixed = ["sae:b:random", "das:random", "bloom", "none", "das", "sae:b", "bloom:permuted"]
     assert ordered(mixed) == ["none", "das", "das:random", "bloom", "bloom:permuted", "sae:b", "sae:b:random"]
+
+
+def test_names_of_sizes_and_variants():
+    """What a name says, by hand: method, size, kind of variant; what is trained; what it is compared with."""
+    names = {  # of, size, kind, release, is_trained, controls
+        "das:cause": ("das", None, "cause", None, True, []),
+        "das@8": (None, 8, None, None, True, ["random@8", "das@8:shuffled"]),
+        "das@8:cause": ("das@8", 8, "cause", None, True, ["random@8"]),
+        "das@8:shuffled": ("das@8", 8, "control", None, True, []),
+        "pca": (None, None, None, None, True, ["pca:features", "pca:shuffled"]),
+        "pca:cause": ("pca", None, "cause", None, True, []),
+        "pca@8": (None, 8, None, None, False, ["random@8"]),
+        "rlap@8": (None, 8, None, None, False, ["random@8"]),
+        "bloom@8": (None, 8, None, "bloom", False, ["random@8"]),
+        "bloom:cause": ("bloom", None, "cause", "bloom", True, []),
+        "bloom:original": ("bloom", None, "original", "bloom", True, []),
+        "random@8": (None, 8, None, None, False, []),
+        "sae:runs/a@8": (None, 8, None, "sae:runs/a", False, ["random@8"]),
+        "sae:runs/a:cause": ("sae:runs/a", None, "cause", "sae:runs/a", True, []),
+        "das:features": ("das", None, "control", None, False, []),
+    }
+    for name, expected in names.items():
+        found = method_named(name)
+        assert is_method(name)
+        said = (found.of, found.size, found.kind, found.release, found.is_trained, controls_of(name))
+        assert said == expected, name
+        assert found.stands_alone == (found.kind in (None, "cause"))
+    for name in ("rlap", "random", "das@", "das@0", "das@08", "neuron@8", "none@8", "full:cause", "rlap@8:cause"):
+        assert not is_method(name), name
+    for name in (
+        "das@8:random",
+        "bloom@8:cause",
+        "random@8:cause",
+        "das:cause@8",
+        "das:cause:cause",
+        "das@8@9",
+        "mdas",
+    ):
+        assert not is_method(name), name
+    mixed = ["sae:b@8", "random@2", "bloom", "rlap@2", "das@16", "das:random", "das@2:cause", "pca", "das@2", "sae:b"]
+    assert ordered([*mixed, "das:cause", "das"]) == [
+        *("das", "das:cause", "das:random", "das@2", "das@2:cause", "das@16", "pca", "rlap@2", "random@2", "bloom"),
+        *("sae:b", "sae:b@8"),
+    ]
+    assert {name: size_family(name) for name in ("das@8", "das@16:cause", "sae:b@8", "das:cause")} == {
+        **{"das@8": "das@", "das@16:cause": "das@:cause"},
+        **{"sae:b@8": "sae:b@", "das:cause": None},
+    }

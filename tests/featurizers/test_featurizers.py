@@ -10,8 +10,9 @@ import torch
 
 from common.errors import UserError
 from featurizers import sae as sae_file
+from featurizers.builders import Ingredients
 from featurizers.das import Das
-from featurizers.methods import METHODS, Ingredients
+from featurizers.methods import METHODS
 from featurizers.neuron import Neuron
 from featurizers.rotation import SkewExp
 from featurizers.sae import Sae

@@ -7,10 +7,22 @@ from featurizers.labels import label_of, parse_labels
 from saes.names import normalised
 
 
-def test_a_control_is_called_by_its_methods_label():
+def test_a_size_and_a_variant_are_called_by_their_methods_label():
     labels = {"sae:runs/a": "mine"}
     names = ["sae:runs/a", "sae:runs/a:random", "sae:runs/b", "das", "das:random"]
     assert [label_of(name, labels) for name in names] == ["mine", "mine:random", "sae:runs/b", "das", "das:random"]
+    assert [label_of(f"sae:runs/a{behind}", labels) for behind in ("@8", ":cause")] == ["mine@8", "mine:cause"]
+    assert parse_labels(["sae:runs/a=x"], ["das", "sae:runs/a@8"]) == {"sae:runs/a": "x"}
+
+
+def test_a_folder_has_one_name_whatever_stands_behind_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    (tmp_path / "runs" / "a@8").mkdir()
+    for behind in ("", ":random", ":cause", "@64", "@"):
+        assert normalised(f"sae:./runs/a/{behind}") == f"sae:runs/a{behind}"
+    assert normalised("sae:runs/a@8/") == "sae:runs/a@8"  # a folder of that name
+    assert normalised("sae:owner/name@64") == "sae:owner/name@64"
 
 
 def test_the_text_may_have_an_equals_sign_and_so_may_the_folder(tmp_path):

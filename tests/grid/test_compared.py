@@ -41,7 +41,7 @@ def run(capsys, root, *argv) -> tuple[int, str, str]:
 def test_the_numbers_are_those_of_the_files(tmp_path, capsys, a, b):
     """Two methods at a layer, or one at two layers: both targets are one family."""
     small_grid(tmp_path, seeds=(0, 1, 2))
-    names = [f"{method}@{layer}" for method, layer in (a, b)]
+    names = [f"{method}@L{layer}" for method, layer in (a, b)]
     status, out, _ = run(capsys, tmp_path, "--compare", *names)
     assert status == 0
     path = tmp_path / "toy" / "compare" / f"{names[0]}-minus-{names[1]}.json"
@@ -88,7 +88,7 @@ def test_without_a_layer_all_are_compared_but_the_last_block(tmp_path, capsys):
 
 def test_one_layer_named_is_that_of_both(tmp_path, capsys):
     small_grid(tmp_path)
-    run(capsys, tmp_path, "--compare", "das@1", "none")
+    run(capsys, tmp_path, "--compare", "das@L1", "none")
     (path,) = (tmp_path / "toy" / "compare").iterdir()
     found = json.loads(path.read_text())["differences"]
     assert {(c["layer"], c["against"], c["against_layer"]) for c in found} == {(1, "none", 1)}
@@ -108,14 +108,14 @@ def test_long_names_make_no_name_of_a_file_that_is_too_long(tmp_path, capsys):
     ("sides", "words"),
     [
         (("das", "das"), ["--compare", "das das", "twice the same"]),
-        (("das@1", "das"), ["--compare", "das@1 das", "twice the same"]),
-        (("das@x", "neuron"), ["--compare", "'x' is no layer", "das@5"]),
+        (("das@L1", "das"), ["--compare", "das@L1 das", "twice the same"]),
+        (("das@Lx", "neuron"), ["--compare", "'x' is no layer", "das@L5"]),
         (("das", "neurons"), ["unknown method 'neurons'", "did you mean neuron"]),
         (("das", "all"), ["--compare is 'all'", "name one method"]),
         (("das", "bloom"), ["no results of bloom", "neuron, das, openai, apollo-e2e"]),
-        (("das@7", "neuron"), ["no results of das at layer 7", "layers 0, 1, 2"]),
-        (("das@2", "neuron"), ["last block nothing can be learned"]),
-        (("apollo-e2e", "neuron@0"), ["no results of apollo-e2e at layer 0", "layers 1"]),
+        (("das@L7", "neuron"), ["no results of das at layer 7", "layers 0, 1, 2"]),
+        (("das@L2", "neuron"), ["last block nothing can be learned"]),
+        (("apollo-e2e", "neuron@L0"), ["no results of apollo-e2e at layer 0", "layers 1"]),
     ],
 )
 def test_errors_are_one_line(tmp_path, capsys, sides, words):
@@ -158,7 +158,7 @@ for argv in (["--compare", "das", "neuron"], ["--export", "csv"], ["--export", "
 def test_the_figure_shows_the_differences(tmp_path, capsys):
     small_grid(tmp_path / "results", seeds=(0, 1))
     argv = ["--results", str(tmp_path / "results"), "--output", str(tmp_path / "figures")]
-    assert visualisation.main([*argv, "--compare", "openai@1", "neuron@0"]) == 0
+    assert visualisation.main([*argv, "--compare", "openai@L1", "neuron@L0"]) == 0
     assert {path.name for path in (tmp_path / "figures").glob("compare_*")} == {
         f"compare_{target}.{kind}" for target in ("country", "continent") for kind in ("png", "svg")
     }

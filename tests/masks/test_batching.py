@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import UserError
-from data.pairs import PairBatch
+from data.batches import PairBatch
 from masks.batching import BATCHINGS
 from masks.names import BATCHING_NAMES, default_batching
 from masks.training import Schedule
@@ -20,7 +20,7 @@ def pairs_of(n_cause: int, n_isolation: int) -> PairBatch:
     is_cause = torch.zeros(n, dtype=torch.bool)
     is_cause[torch.randperm(n, generator=torch.Generator().manual_seed(0))[:n_cause]] = True
     number = torch.arange(n)
-    return PairBatch(number, number, number, is_cause, number, number)
+    return PairBatch.of(number, number, number, (~is_cause).long())
 
 
 def epochs(batching: str, pairs: PairBatch, size: int, seed: int, n: int = 3) -> list[list[list[int]]]:

@@ -60,6 +60,22 @@ def test_das_answers_beside_others_as_it_does_alone(world):
     assert (answers[0] == answers[1]).float().mean() > 0.95
 
 
+def test_das_of_a_size_trains_beside_others_as_it_would_alone(world):
+    """Its theta is fixed, and its directions move from the first step on."""
+
+    def made() -> list[MaskRun]:
+        return [make_job(world, method, 3, 100, mode="strict", split="cities") for method in ("das@8", "neuron", "das")]
+
+    moved = []
+    for jobs in (made(), made()[:1]):
+        trained = train(jobs, SCHEDULE, "cpu")
+        moved.append(jobs[0].featurizer.B.detach().clone())
+        assert torch.equal(trained[0].theta, torch.full((8,), float("inf")))
+        assert list(trained[0].history[0]) == ["epoch", "loss", "accuracy"]
+    assert moved[1].abs().max() > 0.01
+    assert (moved[0] - moved[1]).abs().max() < 1e-3
+
+
 def test_training_is_adam_on_each_runs_own_mean_loss(world):
     """The first run of a joint training, redone with a loop of its own on the plain engine."""
     jobs = make_jobs(world)
@@ -126,7 +142,7 @@ def test_training_in_bf16_is_tested_in_fp32(world, tmp_path):
     assert result["config"]["precision"] == "bf16"
     subject, cache, _ = world
     names = json.loads((tmp_path / "toy/country" / result["pairs"]).read_text())["test"]
-    place = {city.name: i for i, city in enumerate(cache.prompts.cities)}
+    place = {city.name: i for i, city in enumerate(cache.prompts.entities)}
     pairs = batch_of([(place[base], place[source], kind) for base, source, kind in names], cache.prompts, "country")
     engine = ENGINES["nnsight"](subject, cache, LAYER, Neuron(subject.d_model))
     with torch.no_grad():

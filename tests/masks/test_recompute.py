@@ -32,6 +32,7 @@ FEW_SHOT = {
 }
 SAE_METHODS = ("openai", "apollo-e2e", "apollo-e2e+ds", "bloom")
 METHODS = ("none", "full", "neuron", "das", *SAE_METHODS)
+ROTATED = ("das", "pca", "rlap", "random")  # whose directions lie beside theta
 PARTS = ("train", "validation", "test")
 
 
@@ -108,6 +109,7 @@ class Judge:
         """The vectors that take the place of the base's, [N, d_model]."""
         config, x = result["config"], self.vectors_after(result["layer"])
         method, _, control = result["method"].partition(":")
+        method, _, _ = method.partition("@")
         if method in SAE_METHODS:
             latents = self.latents_after(method, result["layer"], config["raw_residual"])
             mixed = (1 - mask) * latents.z[base] + mask * latents.z[source]
@@ -118,9 +120,10 @@ class Judge:
             if config["error_term"]:
                 patched = patched + (x[base] - latents.decode(latents.z[base], base))
             return patched
-        rotation = tensors["rotation"] if method == "das" else torch.eye(x.shape[1])
-        features = x @ rotation
-        return ((1 - mask) * features[base] + mask * features[source]) @ rotation.T
+        rotation = tensors["rotation"] if method in ROTATED else torch.eye(x.shape[1])
+        along = torch.diag(mask.double().expand(rotation.shape[1]))
+        projector = rotation.double() @ along @ rotation.double().T
+        return (x[base] + (x[source] - x[base]).double() @ projector).float()
 
     def score(self, result: dict, tensors: dict, pairs: list, mask: torch.Tensor) -> dict:
         target = result["target"]
@@ -202,6 +205,10 @@ VARIANTS = {
         *("das:shuffled", "bloom", "bloom:permuted", "bloom:features", "bloom:shuffled", "--layers", "2"),
         *("--epochs", "1", "--targets", "country"),
     ],
+    "subspaces": [
+        *("--methods", "das:cause", "das@8", "das@8:cause", "pca", "pca:cause", "pca@8", "rlap@8", "random@8"),
+        *("bloom:cause", "bloom@8", "--layers", "2", "--epochs", "2", "--targets", "country"),
+    ],
     "both": [
         *("--raw-residual", "--error-term", "--methods", "apollo-e2e", "bloom", "--layers", "3"),
         *("--epochs", "1", "--targets", "continent"),
@@ -272,7 +279,7 @@ def test_every_saved_baseline_can_be_recomputed(grids, judge, name):
         method = result["method"]
         neuron = {**result, "method": "neuron"}
         wanted = {"none": (neuron, 0.0), "full": (neuron, 1.0)}
-        if method.partition(":")[0] in SAE_METHODS:
+        if method.partition(":")[0].partition("@")[0] in SAE_METHODS:
             wanted["reconstruction"] = (result, 0.0)
         else:
             assert result["baselines"]["reconstruction"] is None
@@ -310,10 +317,14 @@ def test_theta_and_rotation_are_as_described(grids, judge, name):
         outcomes = {f"outcome_{name}" for name, scores in result["baselines"].items() if scores}
         expected = {"theta", "outcome_soft", "outcome_hard", "answer_soft", "answer_hard", "answer_none"} | outcomes
         method, _, control = method.partition(":")
-        assert set(saved.tensors) == (expected | {"rotation"} if method == "das" else expected)
-        if method == "das":
+        method, _, size = method.partition("@")
+        assert set(saved.tensors) == (expected | {"rotation"} if method in ROTATED else expected)
+        if method in ROTATED:
             rotation = saved.tensors["rotation"]
+            n_features = int(size) if size and method != "pca" else n_features
             torch.testing.assert_close(rotation.T @ rotation, torch.eye(n_features), rtol=0, atol=1e-5)
+        if size:
+            assert result["n_selected"] == int(size) and set(theta.abs().tolist()) <= {0, float("inf")}
         if method in SAE_METHODS:
             latents = judge.latents_after(method, layer, result["config"]["raw_residual"])
             n_features = latents.z.shape[1]

@@ -7,7 +7,7 @@ from helpers_masks import METHODS, World, make_job, toy_at_layer
 from masks.training import Schedule, Training, train
 
 SCHEDULE = Schedule(epochs=3, batch_size=16, lr=3e-3, temperature=(1.0, 0.1))
-N_PAIRS = (48, 120, 40, 120)  # so that runs end at different steps
+N_PAIRS = (48, 120, 40, 120, 72)  # so that runs end at different steps
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,8 @@ def world(toy_world) -> World:
 
 
 def jobs(world) -> list:
-    return [make_job(world, method, seed, n) for seed, (method, n) in enumerate(zip(METHODS, N_PAIRS, strict=False))]
+    methods = (*METHODS, "das@8")
+    return [make_job(world, method, seed, n) for seed, (method, n) in enumerate(zip(methods, N_PAIRS, strict=True))]
 
 
 class Enough(Exception):

@@ -19,8 +19,8 @@ from masks.training import Batches, MaskRun, Schedule, adam
 
 SCHEDULE = Schedule(epochs=3, batch_size=16, lr=3e-3, temperature=(1.0, 0.1))
 WORLDS = {  # the toy, where all cities are one token behind prefixes of two lengths; then any lengths
-    "toy": METHODS,
-    "gpt2": ("neuron", "das"),
+    "toy": (*METHODS, "das@8"),
+    "gpt2": ("neuron", "das", "das@8"),
     "llama": ("neuron", "das"),
     "gemma3": ("neuron", "das"),
 }
@@ -60,10 +60,11 @@ def test_step_reads_nothing_back(world, name, precision):
     jobs = make_jobs(world, name)
     steps = stepping.Steps(jobs, adam(jobs, SCHEDULE.lr, "cpu"), Batches.of(jobs, SCHEDULE), precision)
     steps.advance(1)  # what is set up on first use
-    (rotation,) = steps.rotations
     with NoReading(), pytest.raises(AssertionError, match="local_scalar_dense"):
         steps.step()  # it looks up how far the rotation has grown
-    rotation.norm_bound.fix(rotation.skew(), 1.5)
+    assert len(steps.rotations) == sum(method.startswith("das") for method in WORLDS[name])
+    for rotation in steps.rotations:
+        rotation.norm_bound.fix(rotation.skew(), 1.5)
     with NoReading():
         steps.step()
 
@@ -93,7 +94,8 @@ def test_step_stays_on_its_device(world, name, monkeypatch, precision):
     steps = stepping.Steps(jobs, torch.optim.SGD(parameters), Batches.of(jobs, SCHEDULE), precision)
     with pytest.raises(RuntimeError):
         steps.step()  # it would read a norm: this device does refuse
-    steps.rotations[0].norm_bound.fixed = series(3.0, "meta", torch.float32)
+    for rotation in steps.rotations:
+        rotation.norm_bound.fixed = series(3.0, "meta", torch.float32)
     steps.step()
     assert all(p.grad.device.type == "meta" and p.grad.shape == p.shape for p in parameters)
     assert steps.record.device.type == "meta"

@@ -10,8 +10,8 @@ import pytest
 import torch
 from helpers_masks import LAYER, METHODS, World, make_job, toy_at_layer
 
-from decoder.products import Plain
 from featurizers.rotation import NormBound
+from featurizers.skew import Dense
 from masks import stepping, training
 from masks.training import Batches, MaskRun, Schedule, train
 
@@ -151,12 +151,12 @@ def test_reach_that_is_fair_is_kept():
     for times in (1.0, 1.2, 2.0, 0.1):
         reach.fix(times * skew, room=1.5)
         values.append(reach.value)
-        reach.of(Plain(times * skew))
+        reach.of(Dense(times * skew))
         assert reach.was_enough()
     assert values[0] == values[1] < values[2] > values[3]
     reach.fix(skew, room=1.5, at_least=30.0)
     assert reach.value >= 30
-    reach.of(Plain(40 * skew))
+    reach.of(Dense(40 * skew))
     assert not reach.was_enough()
 
 

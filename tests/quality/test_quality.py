@@ -21,7 +21,7 @@ from saes.autoencoder import SparseAutoencoder
 
 METHODS = ("openai", "apollo-e2e", "apollo-e2e+ds", "bloom")
 LAYERS = range(6)
-ATTRIBUTES = ("country", "continent")
+PAPER = ("country", "continent")
 AT = -8  # the city's position
 NEAR = 2e-6  # of a latent's threshold: so near, rounding decides whether it fires
 
@@ -106,13 +106,13 @@ class Judge:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         cities = read_cities(folder / "cities.csv")
         self.tokens, self.labels = {}, {}
-        for attribute in ATTRIBUTES:
+        for attribute in PAPER:
             before = tokenizer.bos_token
             if style == "few-shot":
                 before = " ".join(sentence(attribute, example["city"], example[attribute]) for example in EXAMPLES)
             texts = [f"{before} {city.name} is a city in the {attribute} of" for city in cities]
             self.tokens[attribute] = torch.tensor(tokenizer(texts, add_special_tokens=False)["input_ids"])
-            firsts = [getattr(city, attribute).split()[0] for city in cities]
+            firsts = [city.value(attribute).split()[0] for city in cities]
             self.labels[attribute] = torch.tensor(tokenizer.convert_tokens_to_ids(firsts))
 
     def run(self, attribute: str, layer: int, change=None):
@@ -185,7 +185,7 @@ def scored(request, toy_world, tmp_path_factory):
 
 def test_every_case_is_there_once(scored):
     rows, _ = scored
-    wanted = {(m, layer, a, raw) for m in METHODS for layer in LAYERS for a in ATTRIBUTES for raw in (False, True)}
+    wanted = {(m, layer, a, raw) for m in METHODS for layer in LAYERS for a in PAPER for raw in (False, True)}
     assert set(rows) == wanted
 
 
@@ -194,7 +194,7 @@ def test_every_case_is_there_once(scored):
 def test_scores_equal_plain_hooks(scored, method, layer):
     """To 1e-5 (of the value, where it is above 1); counts of latents to those that rounding may decide."""
     rows, judge = scored
-    for attribute in ATTRIBUTES:
+    for attribute in PAPER:
         for raw in (False, True):
             row = rows[method, layer, attribute, raw]
             for place in ("city", "all"):
@@ -281,7 +281,7 @@ def test_at_the_last_block_the_city_costs_nothing(scored):
     """Nothing after it reads the city's position: the model's own answers, and no score."""
     rows, _ = scored
     for method in METHODS:
-        for attribute in ATTRIBUTES:
+        for attribute in PAPER:
             got = rows[method, 5, attribute, False]["city"]
             assert got["ce_loss_with_sae"] == got["ce_loss_without_sae"] == got["ce_loss_with_ablation"]
             assert got["ce_loss_score"] is None

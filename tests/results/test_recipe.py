@@ -12,7 +12,7 @@ import main
 from common.paths import HOME
 
 
-@pytest.mark.parametrize("method", ["das", "neuron"])
+@pytest.mark.parametrize("method", ["das", "neuron", "das@8", "pca:cause"])
 def test_the_recipe_gives_the_saved_score(toy_world, tmp_path, method):
     flags = ["--model", "toy", "--layers", "2", "--methods", method, "--targets", "country", "--max-pairs", "40"]
     assert main.main([*flags, "--epochs", "4", "--output", str(tmp_path)]) == 0

@@ -134,7 +134,9 @@ def test_a_kind_without_a_pair_is_named(tmp_path):
     write(tmp_path, content, answer_hard=np.full(2 * N, 7, np.int32), answer_none=np.full(2 * N, 8, np.int32))
     worked = worked_pairs(read(tmp_path), "country", "hard")
     base, source, _ = named_pairs("country", 0)["test"][0]
-    first = WorkedPair("worked", base, source, "country", r"'\n'", "Peru", "country 0")
+    first = WorkedPair(
+        "worked", base, source, "country", f"{base} is a city in the country of", r"'\n'", "Peru", "country 0"
+    )
     assert worked.pairs[0] == first
     assert first.question == "city 0 is a city in the country of"
     assert [pair.shown_as for pair in worked.pairs] == ["worked", "failed on isolation"]

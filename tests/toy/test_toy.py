@@ -14,11 +14,12 @@ from helpers_masks import evaluate
 
 import main
 from data.facts import read_cities
-from data.names import ATTRIBUTES
+from data.names import PAPER
 from data.pairs import batch_of, make_pairs
 from data.prompts import build_prompts, known_facts
+from featurizers.builders import Ingredients
 from featurizers.das import Das
-from featurizers.methods import METHODS, Ingredients
+from featurizers.methods import METHODS
 from featurizers.neuron import Neuron
 from featurizers.sae import Sae
 from grid.profiles import PROFILES
@@ -43,7 +44,7 @@ def scores(toy_world, tmp_path_factory):
     for file in sorted(output.glob("toy/*/*/layer*.json")):
         result = json.loads(file.read_text())
         found[result["target"], result["method"]].append(result["test"]["hard"] | {"l0": result["l0"]})
-    assert set(found) == {(target, method) for target in ATTRIBUTES for method in METHODS}
+    assert set(found) == {(target, method) for target in PAPER for method in METHODS}
     assert all(len(of_seeds) == len(SEEDS) for of_seeds in found.values())
     return found
 
@@ -81,7 +82,7 @@ def planted(toy_world):
 
 
 def each(scores, method):
-    return [s["disentangle"] for target in ATTRIBUTES for s in scores[target, method]]
+    return [s["disentangle"] for target in PAPER for s in scores[target, method]]
 
 
 # ---------------------------------------------------------------- what must come out
@@ -99,17 +100,17 @@ def test_neurons_stay_well_below_das(scores):
 
 @pytest.mark.parametrize("method", list(RELEASES))
 def test_sparse_saes_do_not_disentangle(scores, method):
-    assert all(0 < s["l0"] <= 64 for target in ATTRIBUTES for s in scores[target, method])
+    assert all(0 < s["l0"] <= 64 for target in PAPER for s in scores[target, method])
     assert max(each(scores, method)) <= 0.75
 
 
 def test_baselines_are_where_strict_mode_puts_them(scores):
-    for target in ATTRIBUTES:
+    for target in PAPER:
         assert all((s["cause"], s["isolation"]) == (0, 1) for s in scores[target, "none"])
         assert all(s["cause"] >= 0.95 and s["isolation"] <= 0.05 for s in scores[target, "full"])
 
 
-@pytest.mark.parametrize("target", ATTRIBUTES)
+@pytest.mark.parametrize("target", PAPER)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_oracle_sae_disentangles(planted, toy_world, target, seed):
     """An SAE whose latents are the planted axes: what the SAE path can reach when there is something to find."""
@@ -117,13 +118,13 @@ def test_the_oracle_sae_disentangles(planted, toy_world, target, seed):
     assert planted.hard_score(Sae(sae), target, seed) >= 0.97
 
 
-@pytest.mark.parametrize("target", ATTRIBUTES)
+@pytest.mark.parametrize("target", PAPER)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_neurons_disentangle_where_the_plant_is_in_the_coordinates(neuron_world, target, seed):
     assert World(neuron_world).hard_score(Neuron(64), target, seed) >= 0.97
 
 
-@pytest.mark.parametrize("target", ATTRIBUTES)
+@pytest.mark.parametrize("target", PAPER)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_das_finds_nothing_where_nothing_is_planted(control_world, target, seed):
     world = World(control_world)
@@ -131,7 +132,7 @@ def test_das_finds_nothing_where_nothing_is_planted(control_world, target, seed)
     assert world.hard_score(das, target, seed) <= 0.70
 
 
-@pytest.mark.parametrize("target", ATTRIBUTES)
+@pytest.mark.parametrize("target", PAPER)
 def test_the_fact_is_read_just_after_the_planted_block(planted, target):
     """Full patch: the source's answer up to the planted block, no longer two blocks on."""
     test = planted.pairs(target, 0)["test"]
