@@ -27,7 +27,7 @@ def pairs(rng) -> NamedPairs:
     base = rng.integers(N_CITIES, size=2 * N_PAIRS)
     source = (base + rng.integers(1, N_CITIES, size=2 * N_PAIRS)) % N_CITIES
     ends = ([f"city {i}" for i in end] for end in (base, source))
-    return NamedPairs(*ends, np.arange(2 * N_PAIRS) < N_PAIRS, facts)
+    return NamedPairs(*ends, np.arange(2 * N_PAIRS) // N_PAIRS, facts)
 
 
 def results() -> list[dict]:

@@ -53,13 +53,21 @@ class PairBatch:
         return self[self.step == 0]
 
     def answered(self, hit_M: torch.Tensor, rule: str | None = None) -> torch.Tensor:
-        """Which pairs are right, [N] bool, where these questions were answered rightly.
+        """Which pairs are right, [.., N] bool, where these questions were answered rightly, [.., M].
 
         rule: one of data.names.SCORING; None: each pair's own.
         """
-        begins = (self.step == 0).to(hit_M.device)
-        first_N = hit_M[begins]
-        if rule == "first" or len(first_N) == len(hit_M):
+        return self.of_pairs(hit_M.long(), "amin", rule).bool()
+
+    def of_pairs(self, value_M: torch.Tensor, reduce: str, rule: str | None = None) -> torch.Tensor:
+        """Values of pairs [.., N] from those of their questions [.., M]: the first one's, or all of them reduced.
+
+        reduce: as torch's scatter_reduce has it; rule: as in `answered`.
+        """
+        begins_M = (self.step == 0).to(value_M.device)
+        first_N = value_M[..., begins_M]
+        if rule == "first" or first_N.shape == value_M.shape:
             return first_N
-        whole_N = first_N.long().scatter_reduce(0, begins.long().cumsum(0) - 1, hit_M.long(), "amin").bool()
-        return whole_N if rule == "whole" else torch.where(self.first.is_whole.to(hit_M.device), whole_N, first_N)
+        place_M = (begins_M.long().cumsum(0) - 1).expand_as(value_M)
+        whole_N = torch.zeros_like(first_N).scatter_reduce(-1, place_M, value_M, reduce, include_self=False)
+        return whole_N if rule == "whole" else torch.where(self.first.is_whole.to(value_M.device), whole_N, first_N)

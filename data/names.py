@@ -60,6 +60,12 @@ def plural(unit: str) -> str:
     return unit[:-1] + "ies" if unit.endswith("y") else unit + "s"
 
 
+def other(attribute: str, attributes: tuple[str, ...] = PAPER) -> str:
+    """The attribute that must stay as it is when this one of two is the target."""
+    (found,) = (name for name in attributes if name != attribute)
+    return found
+
+
 def sentence(attribute: str, city: str, value: str = "") -> str:
     """The paper's sentence: a solved example, or (without value) the question, cut off before the value."""
     question = f"{city} is a city in the {attribute} of"

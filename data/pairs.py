@@ -17,16 +17,10 @@ import random
 
 from common.errors import UserError
 from data.batches import PairBatch
-from data.names import KINDS, PARTS
+from data.names import KINDS, PARTS, other
 from data.prompts import Prompts
 
 Pair = tuple[int, int, str]  # base city, source city (indices into Prompts.entities), kind
-
-
-def other(attribute: str, attributes: tuple[str, ...]) -> str:
-    """The attribute that must stay as it is when this one of two is the target."""
-    (found,) = (name for name in attributes if name != attribute)
-    return found
 
 
 def make_pairs(

@@ -81,8 +81,8 @@ class Prompts:
         return torch.tensor([numbers[value] for value in values])
 
     def tokens_of(self, entity: int) -> int:
-        """How many tokens an entity's name has, in the first of its prompts."""
-        return next(prompt.n_own for prompt in self.rows if prompt.entity == entity)
+        """How many tokens an entity's name has, where there is one template for each attribute."""
+        return self.rows[self.row(self.attributes[0], entity)].n_own
 
     def longest(self) -> int:
         """Tokens of the longest prompt."""

@@ -22,8 +22,7 @@ from grid.layers import ModelInfo
 from grid.settings import Settings
 from imports import np, torch
 from masks.engines import FastEngine
-from masks.names import SCORES
-from results.reading import digest_of
+from results.reading import as_floats, digest_of
 from results.run import Run
 from results.store import Store
 from saes.names import can_be_same
@@ -206,7 +205,3 @@ def require_same(mask_N, result: dict, path) -> None:
 
 def at(found: dict[str, np.ndarray], i: int) -> dict[str, float]:
     return {key: float(values[i]) for key, values in found.items()}
-
-
-def as_floats(scores: dict) -> dict[str, float]:
-    return {name: float(scores[name]) for name in SCORES}

@@ -42,17 +42,8 @@ class Subsets:
                 part = slice(start, start + BATCH)
                 right[part], loss[part] = self._run(row_M[part], keep_VS[row_V[part]])
                 done.update(len(row_M[part]))
-        return self._of_pairs(right[place_VM], loss[place_VM])
-
-    def _of_pairs(self, right_VM, loss_VM) -> tuple[np.ndarray, np.ndarray]:
-        """The same of whole answers, where these count: all tokens right, and the sum of their cross-entropies."""
-        first = (self.pairs.step == 0).cpu().numpy()
-        if first.all():
-            return right_VM, loss_VM
-        is_whole_N, begins_N = self.pairs.is_whole.cpu().numpy()[first], first.nonzero()[0]
-        whole_VN = np.logical_and.reduceat(right_VM, begins_N, axis=1)
-        sum_VN = np.add.reduceat(loss_VM, begins_N, axis=1)
-        return np.where(is_whole_N, whole_VN, right_VM[:, first]), np.where(is_whole_N, sum_VN, loss_VM[:, first])
+        right_VM, loss_VM = torch.from_numpy(right[place_VM]), torch.from_numpy(loss[place_VM])
+        return self.pairs.answered(right_VM).numpy(), self.pairs.of_pairs(loss_VM, "sum").numpy()
 
     def _distinct(self, keep_VS) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The vectors to run: each variant's and question's place among them [V, M], and of each both."""

@@ -58,8 +58,8 @@ def shuffled_labels(pairs: PairBatch, seed: int) -> PairBatch:
     """The same pairs, each with the label of another of its kind."""
     generator = torch.Generator().manual_seed(seed)
     label = pairs.label.clone()
-    for kind in (True, False):
-        (of_kind,) = (pairs.is_cause == kind).nonzero(as_tuple=True)
+    for kind in pairs.kind.unique():
+        (of_kind,) = (pairs.kind == kind).nonzero(as_tuple=True)
         label[of_kind] = pairs.label[of_kind[torch.randperm(len(of_kind), generator=generator)]]
     return dataclasses.replace(pairs, label=label)
 

@@ -6,6 +6,7 @@ every SAE file, and what is already in the output folder.
 
 import sys
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from common.errors import UserError
 from common.files import write_json
@@ -103,12 +104,14 @@ class Experiment:
         self.inputs = read_inputs(s, saes_of(self.runs))
         self.subject, self.prompts = self.inputs.subject, self.inputs.prompts
         self.n_entities, self.prompts_digest = len(self.prompts), self.prompts.digest()
-        table = Table(self.prompts)
+        make = self._make_pairs
         if s.ravel:
-            self.scored = {a: self._rule(a) for a in s.ravel.attributes}
+            table = Table(self.prompts)
+            make = partial(self._ravel_pairs, table)
+            self.scored = {a: self._rule(a) for a in s.ravel.facts.attributes}
         for target in s.targets:
             for seed in s.seeds:
-                pairs = self._ravel_pairs(table, target, seed) if s.ravel else self._make_pairs(target, seed)
+                pairs = make(target, seed)
                 if any(method_named(run.method).is_trained for run in self.runs):
                     schedule_of(s).sizes(pairs.parts["train"])  # that they suffice is seen before anything is written
                 self.pairs[target, seed] = pairs
@@ -137,7 +140,7 @@ class Experiment:
         s = self.settings
         whole = [attribute for attribute, rule in self.scored.items() if rule == "whole"]
         pairs = draw_ravel(self.prompts, target, seed, s.max_pairs, whole)
-        groups = [KINDS[0], *(isolation(attribute) for attribute in s.ravel.attributes if attribute != target)]
+        groups = [KINDS[0], *(isolation(attribute) for attribute in s.ravel.facts.attributes if attribute != target)]
         parts = {part: table.batch(pairs[part], groups, whole, continues=part != "train") for part in SPLIT}
         return self._named(named_ravel(pairs, self.prompts), parts, target, seed)
 
@@ -196,8 +199,8 @@ class Experiment:
     def _ravel_config(self) -> dict:
         chosen = self.settings.ravel
         return {
-            "facts": chosen.entity_type,
-            "attributes": list(chosen.attributes),
+            "facts": chosen.facts.entity_type,
+            "attributes": list(chosen.facts.attributes),
             "limits": self.inputs.known["limits"],
             "scored": self.scored,
         }

@@ -95,9 +95,15 @@ def read_inputs(settings: InputSettings, needed: list[tuple[str, int]]) -> Input
     known |= {"names": [e.name for e in prompts.entities]}
     print(describe(known, prompts), file=sys.stderr)
     if len(prompts) < 2:
-        table = f"the {len(cities)} cities in {settings.cities}, pairs need two; use more cities with --cities"
-        asked = f"RAVEL's table of {settings.ravel.entity_type}, pairs need two; ask more" if settings.ravel else table
-        raise UserError(f"{settings.model} knows both facts of {len(prompts)} of {asked}, or --unfiltered")
+        if settings.ravel:
+            raise UserError(
+                f"{settings.model} answers prompts about {len(prompts)} of {known['entities asked about']} entities "
+                "rightly, pairs need two; ask about more with --max-entities and --max-templates"
+            )
+        raise UserError(
+            f"{settings.model} knows both facts of {len(prompts)} of the {len(cities)} cities in {settings.cities}, "
+            "pairs need two; use more cities with --cities, or --unfiltered"
+        )
     digests = {
         (release, layer): family_named(release_named(release).family).digest(path)
         for (release, layer), path in paths.items()
@@ -107,7 +113,7 @@ def read_inputs(settings: InputSettings, needed: list[tuple[str, int]]) -> Input
 
 def answers_path(settings: InputSettings) -> Path:
     """Where it is kept what the model answered to RAVEL's prompts."""
-    return Store(settings.output, settings.model).root / f"answered-{settings.ravel.entity_type}.json"
+    return Store(settings.output, settings.model).root / f"answered-{settings.ravel.facts.entity_type}.json"
 
 
 def _locate_saes(settings: InputSettings, needed: list[tuple[str, int]], n_layers: int) -> dict[tuple[str, int], Path]:

@@ -25,14 +25,11 @@ ALIKE = 0.05  # of pairs with different values: if more answers begin alike, ans
 class RavelSettings:
     """What of RAVEL takes part.
 
-    folder: of its files; entity_type: one of data.names.RAVEL, or another that the folder has files of.
-    attributes: those that take part; scored: one of data.names.SCORING, or 'auto'.
+    facts: data.facts.Facts, with the attributes that take part; scored: one of data.names.SCORING, or 'auto'.
     limits: as data.asking.Limits has them; None: its default.
     """
 
-    folder: Path
-    entity_type: str
-    attributes: tuple[str, ...]
+    facts: object
     scored: str
     limits: dict[str, int | None]
 
@@ -72,7 +69,7 @@ def read_flags(args: Mapping) -> RavelSettings | None:
     if len(found.attributes) < 2:
         raise UserError("isolation needs a second attribute; name more with --attributes")
     limits = {name: args[name] for name in LIMITS}
-    return RavelSettings(*place, found.attributes, args["scored"], limits)
+    return RavelSettings(found, args["scored"], limits)
 
 
 # ---------------------------------------------------------------- as a model knows them
@@ -97,13 +94,10 @@ def ask(settings, subject, model_digest: str, kept: Path) -> Knowledge:
     Raises UserError if nothing can be asked.
     """
     from data.asking import Limits, known, questions
-    from data.ravel import read_ravel
     from results.reading import digest_of
 
-    s = settings.ravel
-    facts = read_ravel(s.folder, s.entity_type, s.attributes)
-    limits = Limits(**{name: n for name, n in s.limits.items() if n is not None})
-    asked = questions(facts, subject.tokenizer, limits)
+    limits = Limits(**{name: n for name, n in settings.ravel.limits.items() if n is not None})
+    asked = questions(settings.ravel.facts, subject.tokenizer, limits)
     key = {
         "model_digest": model_digest,
         "dtype": settings.dtype,

@@ -250,10 +250,10 @@ def read_settings(argv: list[str] | None = None, description: str = "") -> Setti
         args.pop(name, None)
     if found is not None and (args["mode"], args["split"]) != ("ravel", "ravel"):
         raise UserError(f"--templates ravel goes with --mode ravel, not {args['mode']}; leave --mode and --split out")
-    attributes = list(found.attributes if found else PAPER)
+    attributes = list(found.facts.attributes if found else PAPER)
     args["targets"] = chosen("target", args["targets"] or attributes, attributes)
     args["cluster_named"] = args["cluster"] is not None
-    args["cluster"] = _cluster(args["cluster"], found.entity_type if found else "city")
+    args["cluster"] = _cluster(args["cluster"], found.facts.entity_type if found else "city")
     args["seeds_named"] = args["seeds"] is not None
     args["seeds"] = _numbers("seed", args["seeds"] or ["0"])
     args["against"] = _one_method(options, args["against"], "--against")

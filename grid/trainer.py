@@ -286,13 +286,12 @@ class Trainer:
     def _scores(self, hit_M, batch: PairBatch) -> dict:
         """The scores of a part's questions; of RAVEL's also by the first token and by the whole answer of each pair."""
         kind_N = batch.first.kind
-        by_rule = {rule: score(batch.answered(hit_M, rule), kind_N) for rule in SCORING if self.settings.ravel}
-        only_first = int(batch.step.max()) == 0  # as in training
-        return score(batch.answered(hit_M), kind_N) | {
-            rule: {name: scores[name] for name in SCORES}
-            for rule, scores in by_rule.items()
-            if rule == "first" or not only_first
-        }
+        found = score(batch.answered(hit_M), kind_N)
+        for rule in SCORING if self.settings.ravel else ():
+            if rule == "first" or batch.step.any():  # in training only first tokens are asked for
+                by_rule = score(batch.answered(hit_M, rule), kind_N)
+                found[rule] = {name: by_rule[name] for name in SCORES}
+        return found
 
     def _three(self, hit_N, pairs: Pairs) -> dict[str, float]:
         scores = score(hit_N, pairs.parts["test"].first.kind)

@@ -73,10 +73,6 @@ class Grid:
             "entities" if first.get("split") == "ravel" else first.get("split", "")
         )
         self.unit = unit or next((r["interval_unit"] for r in results), ENTITY)
-        known = {*(name for r in results for facts in r["test_pairs"].facts.values() for name in facts), ENTITY, *RAVEL}
-        if results and self.unit not in known:
-            every = ", ".join(sorted(known))
-            raise UserError(f"--cluster is {self.unit!r}{meant(self.unit, known)}; known are {every}")
         self.cells: dict[tuple, list[dict]] = {}
         for r in results:
             self.cells.setdefault((r["target"], r["method"], r["layer"]), []).append(r)
@@ -95,6 +91,10 @@ class Grid:
             self._pairs[r["target"], r["seed"]] = r["test_pairs"]
             for name, hit_N in r["outcomes"].items():
                 self._note(r, name, hit_N)
+        known = {*(name for pairs in self.pairs() for facts in pairs.facts.values() for name in facts), ENTITY, *RAVEL}
+        if results and self.unit not in known:
+            every = ", ".join(sorted(known))
+            raise UserError(f"--cluster is {self.unit!r}{meant(self.unit, known)}; known are {every}")
         # By target, method, layer, mask and score.
         self.estimates = {key: found for target in self.targets for key, found in self._estimated(target)}
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.files import file_digest
-from data.names import HELD_OUT, KINDS, PAPER, is_isolation, sentence
+from data.names import HELD_OUT, KINDS, is_isolation, other, sentence
 from imports import np, safetensors
 from masks.names import MASKS
 from results.run import Run
@@ -64,7 +64,7 @@ class NamedPairs:
         if group == KINDS[0]:
             return target
         _, _, attribute = group.partition(":")
-        return attribute or PAPER[1 - PAPER.index(target)]
+        return attribute or other(target)
 
     def question(self, i: int, asked: str) -> str:
         """The end of a pair's base prompt."""

@@ -4,17 +4,14 @@ Like toy.world, but after the planted block three subspaces of a rotation carry 
 whatever the prompt asks; so das disentangles all three on cities and templates that it has not seen.  Built by tests.
 """
 
-import dataclasses
 import json
+from collections import Counter
 from pathlib import Path
 
-from common.files import build_once
 from data.facts import Entity, Facts, Template
 from data.prompts import Prompts, tokenise
 from data.ravel import FILES
-from decoder.loading import quiet
-from imports import tokenizers, torch, transformers
-from toy.world import COUNTRIES, START, UNKNOWN, Recipe, toy_cities, train_model
+from toy.world import START, Recipe, build_world, toy_cities, train_and_save, word_tokenizer
 
 ATTRIBUTES = ("country", "continent", "language")
 LANGUAGES = {  # five that several countries share
@@ -32,9 +29,12 @@ RECIPE = Recipe(d_model=96)
 
 
 def ravel_facts() -> Facts:
-    """The 120 toy cities, with a language; every fifth in each country is for validation, every sixth for the test."""
+    """The 120 toy cities, with a language; in each country the fifth is for validation, the sixth for the test.
+
+    Parts are in the words of RAVEL's files, as that is where they go.
+    """
     language_of = {country: language for language, countries in LANGUAGES.items() for country in countries}
-    entities, seen = [], dict.fromkeys((c for countries in COUNTRIES.values() for c in countries), 0)
+    entities, seen = [], Counter()
     for city in toy_cities():
         country = city.value("country")
         part = ("train", "train", "train", "train", "val", "test")[seen[country]]
@@ -51,31 +51,15 @@ def ravel_facts() -> Facts:
 
 def ensure(folder: Path, recipe: Recipe = RECIPE, progress: bool = False) -> Path:
     """A checkpoint and RAVEL's four files of its facts; built unless it is there."""
-
-    def is_built() -> bool:
-        try:
-            return json.loads((folder / "world.json").read_text()) == dataclasses.asdict(recipe)
-        except (OSError, ValueError):
-            return False
-
-    def build(building: Path) -> None:
-        with torch.random.fork_rng(devices=[]):
-            _build(building, recipe, progress)
-
-    build_once(folder, is_built, build)
-    return folder
+    return build_world(folder, recipe, lambda building: _build(building, recipe, progress))
 
 
 def _build(folder: Path, recipe: Recipe, progress: bool) -> None:
     facts = ravel_facts()
     tokenizer = _tokenizer(facts)
-    model = train_model(recipe, ravel_prompts(facts, tokenizer), tokenizer, progress)
-    with quiet():
-        model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    train_and_save(folder, recipe, ravel_prompts(facts, tokenizer), tokenizer, progress)
     for what, content in zip(FILES, _files(facts), strict=True):
         (folder / f"ravel_city_{what}.json").write_text(json.dumps(content, indent=1))
-    (folder / "world.json").write_text(json.dumps(dataclasses.asdict(recipe)))
 
 
 def ravel_prompts(facts: Facts, tokenizer) -> Prompts:
@@ -90,16 +74,8 @@ def ravel_prompts(facts: Facts, tokenizer) -> Prompts:
 
 
 def _tokenizer(facts: Facts):
-    """A word is a token."""
     texts = [str(template) for template in facts.templates]
-    texts += [text for entity in facts.entities for text in (entity.name, *entity.values.values())]
-    words = dict.fromkeys([START, UNKNOWN, *(word for text in texts for word in text.split())])
-    vocabulary = {word: i for i, word in enumerate(words)}
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token=UNKNOWN))
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=START, eos_token=START, unk_token=UNKNOWN
-    )
+    return word_tokenizer([*texts, *(text for e in facts.entities for text in (e.name, *e.values.values()))])
 
 
 def _files(facts: Facts) -> list[dict]:

@@ -17,6 +17,7 @@ import dataclasses
 import itertools
 import json
 import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,10 +83,12 @@ def toy_cities() -> list[Entity]:
 
 def toy_tokenizer(cities: list[Entity]):
     """A word-level tokenizer in which every word of the prompts and values is one token."""
-    words = {START: None, UNKNOWN: None}
-    for city in cities:
-        for attribute in PAPER:
-            words |= dict.fromkeys(f"{city.name} is a city in the {attribute} of {city.value(attribute)}".split())
+    return word_tokenizer(f"{c.name} is a city in the {a} of {c.value(a)}" for c in cities for a in PAPER)
+
+
+def word_tokenizer(texts: Iterable[str]):
+    """A tokenizer in which every word of these texts is one token; it adds no start token."""
+    words = dict.fromkeys([START, UNKNOWN, *(word for text in texts for word in text.split())])
     vocabulary = {word: i for i, word in enumerate(words)}
     tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
@@ -246,7 +249,18 @@ def ensure(folder: str | Path, recipe: Recipe | None = None, saes: bool = True, 
 
     Raises UserError if it cannot be written.
     """
-    folder, recipe = Path(folder), recipe or Recipe()
+    recipe = recipe or Recipe()
+
+    def build(building: Path) -> None:
+        if progress:
+            print("building the toy world (once, about a minute)", file=sys.stderr)
+        _build(building, recipe, saes, progress)
+
+    return build_world(Path(folder), recipe, build)
+
+
+def build_world(folder: Path, recipe: Recipe, build: Callable[[Path], object]) -> Path:
+    """Have `build` fill this folder, unless a world of the recipe is there.  Raises UserError if it cannot write."""
 
     def is_built() -> bool:
         try:
@@ -254,25 +268,30 @@ def ensure(folder: str | Path, recipe: Recipe | None = None, saes: bool = True, 
         except (OSError, ValueError):
             return False
 
-    def build(building: Path) -> None:
-        if progress:
-            print("building the toy world (once, about a minute)", file=sys.stderr)
+    def build_and_sign(building: Path) -> None:
         with torch.random.fork_rng(devices=[]):
-            _build(building, recipe, saes, progress)
+            build(building)
+        (building / "world.json").write_text(json.dumps(dataclasses.asdict(recipe), indent=1) + "\n")
 
     with writing(f"write the toy world to {folder}", ""):
-        build_once(folder, is_built, build)
+        build_once(folder, is_built, build_and_sign)
     return folder
+
+
+def train_and_save(folder: Path, recipe: Recipe, prompts: Prompts, tokenizer, progress: bool):
+    """The model that `train_model` gives, saved with its tokenizer as a Hugging Face checkpoint."""
+    model = train_model(recipe, prompts, tokenizer, progress)
+    with quiet():
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return model
 
 
 def _build(folder: Path, recipe: Recipe, saes: bool, progress: bool) -> None:
     cities = toy_cities()
     tokenizer = toy_tokenizer(cities)
     prompts = build_prompts(cities, tokenizer, "bare")
-    model = train_model(recipe, prompts, tokenizer, progress)
-    with quiet():
-        model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    model = train_and_save(folder, recipe, prompts, tokenizer, progress)
     lines = ["city,country,continent", *(f"{c.name},{c.value('country')},{c.value('continent')}" for c in cities)]
     (folder / "cities.csv").write_text("\n".join(lines) + "\n")
     if saes:
@@ -283,4 +302,3 @@ def _build(folder: Path, recipe: Recipe, saes: bool, progress: bool) -> None:
                 save_sae(RELEASES[release].family, path, sae, recipe.n_layers)
         oracle = folder / "saes" / "oracle" / hook_point(recipe.planted_layer, recipe.n_layers)
         save_sae("bloom", oracle, oracle_sae(recipe), recipe.n_layers)
-    (folder / "world.json").write_text(json.dumps(dataclasses.asdict(recipe), indent=1) + "\n")
