@@ -12,7 +12,6 @@ What is done is skipped; after an interruption the same command goes on.
 
 import sys
 import textwrap
-from dataclasses import asdict
 from pathlib import Path
 
 from common import command
@@ -50,24 +49,19 @@ def print_results(results: list[dict], settings: Settings, root: Path, labels: d
     """Print the table of results, and keep its numbers beside them, in root.  Raises UserError."""
     from common.files import write_json
     from grid.reproduction import reproduction
-    from grid.table import summary, table, worked_lines
+    from grid.table import elsewhere_lines, summary, table, worked_lines
     from results.estimates import Grid
-    from results.published import as_json, paper_for
-    from results.worked import worked_pairs
+    from results.kept import content_of
 
     grid = Grid(results, settings.cluster if settings.cluster_named else None, labels)
     mask = default_mask(settings.mode)
-    paper = paper_for(grid)
-    content = grid.as_json(settings.against, mask) | ({"published": as_json(grid, paper)} if paper else {})
     templates = grid.with_templates_held_out()
-    if templates:
-        content["templates_held_out"] = templates.as_json(settings.against, mask)
-    content["worked_pairs"] = [asdict(found) for target in grid.targets if (found := worked_pairs(grid, target, mask))]
-    write_json(root / "estimates.json", content)
+    write_json(root / "estimates.json", content_of(grid, templates, settings.against, mask))
     print(table(grid, mask, settings.against))
     print(summary(grid))
     if templates:
         print(table(templates, mask, settings.against))
+    print("\n".join(elsewhere_lines(grid, templates)))
     print("\n".join(worked_lines(grid, mask)))
     if text := reproduction(grid):
         print(text)

@@ -59,6 +59,12 @@ class PairBatch:
         """
         return self.of_pairs(hit_M.long(), "amin", rule).bool()
 
+    def n_right(self, hit_M: torch.Tensor) -> torch.Tensor:
+        """Of each pair, how many tokens of the answer are right before the first that is not: [N] int64."""
+        n_asked_N = self.of_pairs(self.step, "amax", "whole") + 1
+        wrong_at_M = torch.where(hit_M, len(self), self.step)
+        return torch.minimum(self.of_pairs(wrong_at_M, "amin", "whole"), n_asked_N)
+
     def of_pairs(self, value_M: torch.Tensor, reduce: str, rule: str | None = None) -> torch.Tensor:
         """Values of pairs [.., N] from those of their questions [.., M]: the first one's, or all of them reduced.
 

@@ -171,11 +171,14 @@ class Table:
 
 
 def named_ravel(pairs: Mapping[str, list[Pair]], prompts: Prompts) -> dict:
-    """The pairs as files keep them: by part, [base entity, source entity, kind, base template, source template].
+    """The pairs as files keep them: by part, [base entity, source entity, kind, base template, source template,
+    tokens of the model's answer about the base entity, of that about the source entity to the same template].
 
-    Templates are numbers into "templates"; "facts": all that is known of the entities, by attribute.
+    Templates are numbers into "templates" and "asked_for", their attributes; "facts": all that is known of the
+    entities, by attribute.
     """
     rows, entities = prompts.rows, prompts.entities
+    answer_of = {(p.template, p.entity): p.answer for p in rows}
     used = sorted({rows[r].template for part in pairs.values() for pair in part for r in pair[:2]})
     place = {number: i for i, number in enumerate(used)}
     content: dict = {
@@ -184,6 +187,7 @@ def named_ravel(pairs: Mapping[str, list[Pair]], prompts: Prompts) -> dict:
                 *(entities[rows[r].entity].name for r in (b, s)),
                 kind,
                 *(place[rows[r].template] for r in (b, s)),
+                *(list(answer_of[rows[b].template, rows[r].entity]) for r in (b, s)),
             ]
             for b, s, kind in found
         ]
@@ -193,6 +197,7 @@ def named_ravel(pairs: Mapping[str, list[Pair]], prompts: Prompts) -> dict:
     return {
         **content,
         "templates": [str(prompts.templates[number]) for number in used],
+        "asked_for": [prompts.templates[number].attribute for number in used],
         "facts": {entities[i].name: entities[i].values for i in taking_part},
     }
 

@@ -4,6 +4,7 @@ from common.text import shortened
 from data.names import HELD_OUT
 from featurizers.methods import BASELINES, method_named, size_family
 from masks.names import SCORES
+from results import elsewhere
 from results.estimates import Comparison, Estimate, Grid, not_compared
 from results.worked import worked_pairs
 
@@ -177,6 +178,37 @@ def _labels(grid: Grid, methods, width: int) -> dict[str, str]:
     short = {method: shortened(grid.label(method), width) for method in methods}
     alike = [method for method in methods if list(short.values()).count(short[method]) > 1]
     return short | {m: f"{shortened(grid.label(m), width - 3)} #{i}" for i, m in enumerate(alike, 1)}
+
+
+def elsewhere_lines(grid: Grid, templates: Grid | None) -> list[str]:
+    """The disentangle scores of both tests by other protocols' formulas (results.elsewhere), a method a line.
+
+    Of each method at the layer that is best on validation; of a baseline at the first such layer.
+    """
+    tests = [(each, elsewhere.of_cells(each)) for each in (grid, templates) if each]
+    lines = []
+    for target in grid.targets if all(cells for _, cells in tests) else ():
+        names = _labels(grid, (*BASELINES, *grid.methods), 17)
+        chosen = {m: choice.layer for m in grid.methods if (choice := grid.choice(target, m, elsewhere.MASK))}
+        at = dict.fromkeys(BASELINES, min(chosen.values(), default=grid.layers[0])) | chosen
+        lines += ["", f"{target}: the same test pairs by others' formulas, disentangle, {elsewhere.MASK} mask"]
+        lines.append(" " * 21 + "".join(f"  {f'{each.held_out} held out':<27}" for each, _ in tests).rstrip())
+        lines.append(" L method            " + "   here  RAVEL SAEBench   MIB" * len(tests))
+        for method, layer in at.items():
+            found = [
+                (each.score(target, method, layer, elsewhere.MASK, "disentangle"), cells.get((target, method, layer)))
+                for each, cells in tests
+            ]
+            if all(map(all, found)):
+                lines.append(f"{layer:>2} {names[method]:<18}" + "".join(_elsewhere(*each) for each in found))
+    if lines:
+        lines += ["", "MIB's is one share of all pairs. Only the formulas are theirs (docs/ravel.md)."]
+    return lines
+
+
+def _elsewhere(here: Estimate, scores: dict) -> str:
+    ravel, saebench = (scores[name]["disentangle"] for name in ("ravel", "saebench"))
+    return f"  {here.mean:5.3f}  {ravel:5.3f}    {saebench:5.3f} {scores['mib']['accuracy']:5.3f}"
 
 
 def worked_lines(grid: Grid, mask: str) -> list[str]:

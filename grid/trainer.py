@@ -217,6 +217,11 @@ class Trainer:
                 ends = seed_intervals(hits[mask].numpy(), pairs.tests[part], s.cluster)
                 scores[part][mask]["interval95"] = ends
             saved |= {f"outcome_{OUTCOME[part]}{name}": hit_N for name, hit_N in hits.items()}
+            if s.ravel:
+                saved |= {
+                    f"right_{OUTCOME[part]}{name}": batch.n_right(best_M == batch.label).int()
+                    for name, best_M in best.items()
+                }
             if part == "test":
                 kept = {name: best[name][batch.step == 0].int() for name in KEPT_ANSWERS}
         theta = engine.widen(trained.theta)

@@ -5,7 +5,7 @@ report show the same numbers.  docs/statistics.md derives the intervals.
 """
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import stats
 from common.errors import UserError
@@ -243,45 +243,6 @@ class Grid:
         if key not in self._compared:
             self._compared[key] = differences(self, key[:-1], mask)
         return self._compared[key]
-
-    def as_json(self, against: str, mask: str) -> dict:
-        """Every estimate and comparison, as OUTPUT/MODEL/estimates.json keeps them."""
-        scores = [
-            dict(zip(("target", "method", "layer", "mask", "score"), key, strict=True))
-            | {
-                "mean": e.mean,
-                "n_seeds": e.n,
-                "interval95_these_seeds": [e.run_low, e.run_high],
-                "interval95_new_seeds": [e.low, e.high] if e.n >= NEW_SEEDS_FROM else None,
-                "training_loss_still_falls": self.still_falling(*key[:3]),
-            }
-            for key, e in self.estimates.items()
-        ]
-        return {
-            "model": self.results[0]["model"],
-            "seeds": self.seeds,
-            "methods": self.methods,
-            "labels": self.labels,
-            "against": against,
-            "interval_unit": self.unit,
-            "scores": scores,
-            "layer_chosen_on_validation": [
-                {"target": target, "method": method, "mask": mask, **asdict(choice)}
-                for target in self.targets
-                for method in self.methods
-                if (choice := self.choice(target, method, mask)) and choice.n_layers > 1
-            ],
-            "size_chosen_on_validation": [
-                {"target": target, "family": family, "method": found[0], "n_sizes": found[1], "mask": mask}
-                | asdict(found[2])
-                for target in self.targets
-                for family in self.size_families
-                if (found := self.size_choice(target, family, mask))
-            ],
-            "differences": [asdict(c) | {"mask": mask} for c in self.compare(against, mask)],
-            "differences_from_controls": [asdict(c) | {"mask": mask} for c in self.compare_controls(mask)],
-            "notice": self.notice or None,
-        }
 
     @property
     def meaning(self) -> str:

@@ -34,6 +34,8 @@ class NamedPairs:
     base, source: [N] names of entities; group_N: int, into groups; facts: entity -> {attribute: value}.
     groups: kinds of pairs, cause first, as `stats.Outcomes` has them.
     templates: [N] of the base prompts, where there is more than the paper's.
+    same_attribute: [N] bool, whether the source's prompt asks for what the base's does; answers: [N] the tokens of the
+        model's answers to the base's template about base and source.  None where there are only the paper's prompts.
     """
 
     base: list[str]
@@ -42,12 +44,21 @@ class NamedPairs:
     facts: dict[str, dict[str, str]]
     groups: tuple[str, ...] = KINDS
     templates: list[str] | None = None
+    same_attribute: "np.ndarray | None" = None
+    answers: list[tuple[list[int], list[int]]] | None = None
 
     @classmethod
     def of(cls, named_pairs: dict, part: str = "test") -> "NamedPairs":
         """named_pairs: the content of a pair file (data.pairs.named, data.ravel_pairs.named_ravel)."""
         base, source, kind, *more = zip(*named_pairs[part], strict=True)
-        templates = [named_pairs["templates"][number] for number in more[0]] if more else None
+        templates = same_attribute = answers = None
+        if more:
+            of_base, of_source, *both = more
+            templates = [named_pairs["templates"][number] for number in of_base]
+            if both:  # files of an earlier version have none
+                asked_for = np.array(named_pairs["asked_for"])
+                same_attribute = asked_for[list(of_base)] == asked_for[list(of_source)]
+                answers = list(zip(*both, strict=True))
         groups = [KINDS[0], *sorted({k for k in kind if is_isolation(k)})]
         return cls(
             list(base),
@@ -56,7 +67,15 @@ class NamedPairs:
             named_pairs["facts"],
             tuple(groups),
             templates,
+            same_attribute,
+            answers,
         )
+
+    @property
+    def n_tokens(self) -> "np.ndarray":
+        """[N] int: of the right answer, which is that about the source in a cause pair."""
+        both = zip(self.answers, self.group_N == 0, strict=True)
+        return np.array([len(source if is_cause else base) for (base, source), is_cause in both])
 
     def asked(self, i: int, target: str) -> str:
         """The attribute that the prompts of a pair ask for."""
@@ -108,6 +127,7 @@ def read_result(path: Path, root: Path) -> dict:
     "outcomes": {"hard", "soft", "none", "full" and of SAEs "reconstruction": [N] bool, was each test pair right?}
     "answers": {"hard", "soft", "none": [N] int, the token that each was answered with}, whose texts are "words";
         of results that were made before answers were kept {}
+    "right": likewise [N] int, how many tokens of the answer are right before the first that is not; {} unless RAVEL's
     "test_pairs": NamedPairs
 
     and where templates were held out too, the same of that test under "templates" (see `of_templates`).
@@ -129,7 +149,11 @@ def read_result(path: Path, root: Path) -> dict:
     for held_out, part in HELD_OUT.items():
         if part in result:
             pairs, outcomes = _test_pairs(*place, part), _of_test(tensors["outcome"], part)
-            tests[held_out] = {"outcomes": outcomes, "test_pairs": pairs}
+            outcomes = {name: hit_N.astype(bool) for name, hit_N in outcomes.items()}
+            right = _of_test(tensors["right"], part)
+            tests[held_out] = {"outcomes": outcomes, "right": right, "test_pairs": pairs}
+            if not all(_counts(right_N, pairs) for right_N in right.values()):
+                raise Damaged("its counts of right tokens do not fit its pairs")
             for mask in MASKS:
                 if not _follows(result[part][mask], outcomes.get(mask), pairs.group_N):
                     raise Damaged(f"its {mask} scores do not follow from its outcomes")
@@ -161,12 +185,12 @@ def of_templates(results: Iterable[dict]) -> list[dict]:
     ]
 
 
-def _of_test(outcomes: dict, part: str) -> dict:
-    """The outcomes of a test among all that a result keeps, by mask or baseline."""
+def _of_test(of_tests: dict, part: str) -> dict:
+    """What is of one test among all that a result keeps, by mask or baseline."""
     other = OUTCOME["test_templates"]
     return {
-        name.removeprefix(OUTCOME[part]): hit_N.astype(bool)
-        for name, hit_N in outcomes.items()
+        name.removeprefix(OUTCOME[part]): value_N
+        for name, value_N in of_tests.items()
         if name.startswith(other) == (part == "test_templates")
     }
 
@@ -176,12 +200,12 @@ def as_floats(scores: dict) -> dict[str, float]:
 
 
 def _tensors(path: Path, digest: str) -> dict[str, dict]:
-    """The saved outcomes and answers among a result's tensors, by name; theta and rotation stay on disk."""
+    """Outcomes, answers and right tokens among a result's tensors, by name; theta and rotation stay on disk."""
     try:
         if file_digest(path) != digest:
             raise Damaged(f"{path.name} is of another run, or {ALTERED}")
         with safetensors.safe_open(path, framework="np") as file:
-            found: dict[str, dict] = {"outcome": {}, "answer": {}}
+            found: dict[str, dict] = {"outcome": {}, "answer": {}, "right": {}}
             for name in file.keys():  # noqa: SIM118 - it is no dict
                 kind, _, of = name.partition("_")
                 if kind in found:
@@ -208,6 +232,13 @@ def scores_of(hit_MN, group_N) -> dict:
     share = [hit_MN[..., group_N == group].mean(-1) for group in range(group_N.max() + 1)]
     cause, isolation = share[0], np.mean(share[1:], axis=0)
     return {"cause": cause, "isolation": isolation, "disentangle": (cause + isolation) / 2}
+
+
+def _counts(right_N, pairs: NamedPairs) -> bool:
+    """Whether these can be numbers of right tokens of the pairs' answers."""
+    if pairs.answers is None or right_N.shape != pairs.group_N.shape:
+        return False
+    return bool(((right_N >= 0) & (right_N <= pairs.n_tokens)).all())
 
 
 def _follows(scores: dict, hit_N, group_N) -> bool:

@@ -170,7 +170,7 @@ def test_pair_file():
     pairs = draw_ravel(prompts, "country", 0, 20)
     named = named_ravel(pairs, prompts)
     for part, found in pairs.items():
-        for (b, s, kind), (base, source, named_kind, base_template, source_template) in zip(
+        for (b, s, kind), (base, source, named_kind, base_template, source_template, *answers) in zip(
             found, named[part], strict=True
         ):
             assert (base, source, named_kind) == (
@@ -180,6 +180,12 @@ def test_pair_file():
             )
             assert named["templates"][base_template] == str(prompts.templates[prompts.rows[b].template])
             assert named["templates"][source_template] == str(prompts.templates[prompts.rows[s].template])
+            assert named["asked_for"][base_template] == prompts.rows[b].attribute
+            assert named["asked_for"][source_template] == prompts.rows[s].attribute
+            (other,) = (
+                p for p in prompts.rows if (p.template, p.entity) == (prompts.rows[b].template, prompts.rows[s].entity)
+            )
+            assert answers == [list(prompts.rows[b].answer), list(other.answer)]
     names = {name for part in pairs for pair in named[part] for name in pair[:2]}
     assert named["facts"] == {e.name: e.values for e in prompts.entities if e.name in names}
 

@@ -12,6 +12,7 @@ from data.names import PAPER
 from drawing.collect import collect
 from grid.profiles import TOY_NOTICE
 from results.estimates import Grid
+from results.kept import estimates
 
 
 def grid_of(report) -> Grid:
@@ -189,7 +190,7 @@ def sentence(page, target: str) -> str:
 def test_numbers_of_the_first_screen_are_those_of_the_json(opened, request, name):
     """Every number in the tables and sentences, from what main.py keeps in estimates.json."""
     report = request.getfixturevalue(name)
-    page, kept = opened(report), json.loads(json.dumps(grid_of(report).as_json("neuron", "hard")))
+    page, kept = opened(report), json.loads(json.dumps(estimates(grid_of(report), "neuron", "hard")))
     for target in PAPER:
         rows = answer_rows(page, target)
         chosen = {c["method"]: c for c in kept["layer_chosen_on_validation"] if c["target"] == target}

@@ -70,7 +70,7 @@ def test_whole_answers_are_what_is_written(name):
         tuple((token + (step == i % 3 - 1 and i % 2)) % V for step, token in enumerate(answer))
         for i, answer in enumerate(greedy)
     ]
-    found = {"first": [], "whole": []}
+    found, n_right = {"first": [], "whole": []}, []
     for pair, answer in zip(pairs, wanted, strict=True):
         table = Table(prompts)
         table.answer_of = dict.fromkeys(table.answer_of, answer)
@@ -82,7 +82,11 @@ def test_whole_answers_are_what_is_written(name):
         hit_M = answers(engine, theta, batch, 0.1)["hard"] == batch.label
         for rule, hits in found.items():
             hits += batch.answered(hit_M, rule).tolist()
+        n_right += batch.n_right(hit_M).tolist()
     assert found["first"] == [answer[0] == right[0] for answer, right in zip(greedy, wanted, strict=True)]
     assert found["whole"] == [tuple(answer) == right for answer, right in zip(greedy, wanted, strict=True)]
+    is_right = [[a == b for a, b in zip(*both, strict=True)] for both in zip(greedy, wanted, strict=True)]
+    assert n_right == [[*of_pair, False].index(False) for of_pair in is_right]
+    assert set(n_right) == {0, 1, LENGTH}
     for hits in found.values():
         assert 5 < sum(hits) < len(hits) - 3

@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 
 import stats
 from results.estimates import Grid
+from results.kept import estimates
 from results.reading import read_result
 
 
@@ -58,7 +59,7 @@ def test_two_seeds_say_nothing_of_others(tmp_path):
     found = grid.score("country", "das", 1, "hard", "disentangle")
     assert (found.low, found.high) == (found.run_low, found.run_high)
     assert grid.meaning == "for these seeds on other countries"
-    assert all(score["interval95_new_seeds"] is None for score in grid.as_json("neuron", "hard")["scores"])
+    assert all(score["interval95_new_seeds"] is None for score in estimates(grid, "neuron", "hard")["scores"])
 
 
 def test_an_interval_of_a_perfect_score_has_a_width_and_stays_within_0_and_1(tmp_path):
@@ -132,7 +133,7 @@ def test_few_clusters_are_warned_of(tmp_path):
 
 def test_the_json_has_every_number(tmp_path):
     grid = grid_of(small_grid(tmp_path, seeds=(0, 1, 2)))
-    content = json.loads(json.dumps(grid.as_json("neuron", "hard")))
+    content = json.loads(json.dumps(estimates(grid, "neuron", "hard")))
     assert content["interval_unit"] == "country"
     where = {"target": "country", "method": "das", "layer": 0, "mask": "hard", "score": "cause"}
     [row] = [row for row in content["scores"] if where.items() <= row.items()]
@@ -154,7 +155,7 @@ def test_a_layer_is_chosen_on_validation_and_scored_on_test(tmp_path):
     choice = grid.choice("country", "das", "hard")
     assert (choice.layer, choice.n_layers, choice.validation, choice.test.mean) == (1, 2, 0.875, 0.625)
     assert grid.choice("country", "neuron", "hard") is None
-    [row] = grid.as_json("neuron", "hard")["layer_chosen_on_validation"]
+    [row] = estimates(grid, "neuron", "hard")["layer_chosen_on_validation"]
     assert (row["layer"], row["n_layers"], row["test"]["mean"]) == (1, 2, 0.625)
 
 

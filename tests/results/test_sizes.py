@@ -7,6 +7,7 @@ from helpers_results import result, three, write
 
 from grid.table import summary, table
 from results.estimates import Grid
+from results.kept import estimates
 from results.reading import read_result
 
 # disentangle by (method, layer): on validation and on test pairs, where the other one would be chosen
@@ -39,7 +40,7 @@ def test_size_and_layer_are_chosen_on_validation_and_scored_on_test(grid):
     assert (choice.validation, choice.test.mean) == (0.875, 0.625)
     assert grid.size_choice("country", "das@:cause", "hard") is None  # one size: nothing was chosen
     assert grid.size_choice("country", "random@", "hard")[0] == "random@4"  # of equal ones the smallest
-    chosen = grid.as_json("neuron", "hard")["size_chosen_on_validation"]
+    chosen = estimates(grid, "neuron", "hard")["size_chosen_on_validation"]
     assert [(c["family"], c["method"], c["n_sizes"], c["layer"]) for c in chosen] == [
         ("das@", "das@16", 2, 1),
         ("random@", "random@4", 2, 0),

@@ -66,6 +66,30 @@ def test_both_tests_are_printed_and_kept(done, ravel_world, capsys):
     require_no_leftovers(done)
 
 
+def test_formulas_of_others(done, ravel_world, capsys):
+    """Here every answer is one token and all begin differently, so SAEBench's cause and MIB's share are plain means."""
+    kept = json.loads((done / "estimates.json").read_text())
+    for content, part in ((kept, "test"), (kept["templates_held_out"], "test_templates")):
+        rows = {(row["target"], row["method"]): row for row in content["by_formulas_of_others"]}
+        assert rows.keys() == {
+            (t, m) for t in ATTRIBUTES for m in ("none", "full", "das", "das:features", "das:shuffled")
+        }
+        for result in read_folder(done).results:
+            tensors = load_file(
+                (done / f"{result['target']}/{result['method']}/layer02-seed0").with_suffix(".safetensors")
+            )
+            hit_N, right_N = (tensors[f"{name}_{'templates_' * (part != 'test')}hard"] for name in ("outcome", "right"))
+            assert torch.equal(hit_N.int(), right_N)
+            row, is_cause = rows[result["target"], result["method"]], result["test_pairs"].group_N == 0
+            if part == "test":
+                assert row["saebench"]["cause"] == pytest.approx(hit_N[is_cause].double().mean().item())
+                assert row["saebench"]["isolation"] == pytest.approx(hit_N[~is_cause].double().mean().item())
+            assert row["mib"]["accuracy"] == pytest.approx(hit_N.double().mean().item())
+            assert row["ravel"]["disentangle"] == pytest.approx(result[part]["hard"]["disentangle"], abs=0.05)
+    assert main.main(flags(ravel_world, done.parent, "--methods", "none", "das")) == 0
+    assert "the same test pairs by others' formulas" in capsys.readouterr().out
+
+
 class Plain:
     """Answers of the checkpoint to whole prompts, by transformers and a hook."""
 
@@ -108,7 +132,7 @@ def test_scores_recomputed_from_files(done, ravel_world, part):
     result, tensors = json.loads(path.read_text()), load_file(path.with_suffix(".safetensors"))
     named = json.loads((done / target / result["pairs"]).read_text())
     rotation, mask = tensors["rotation"], (tensors["theta"] > 0).float()
-    for i, (base, source, kind, asked, seen) in enumerate(named[part]):
+    for i, (base, source, kind, asked, seen, *_) in enumerate(named[part]):
         if i % 10:
             continue
         base_template, source_template = named["templates"][asked], named["templates"][seen]
