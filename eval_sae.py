@@ -14,53 +14,83 @@ import sys
 import textwrap
 
 from common import command
+from common.errors import UserError
+from grid.launchers import LAUNCHERS
 from grid.profiles import notice_of
+from quality.names import SCORES_FILE
 from quality.settings import EvalSettings, read_settings
 from quality.table import STYLES
 
 
 def run(settings: EvalSettings) -> None:
     """Do what the command line asks for.  Raises UserError."""
-    from grid.devices import choose_device  # not above: commands read their flags before they import torch
-    from quality.check import check
+    from quality.check import check  # not above: commands read their flags before they import torch
 
-    choose_device(settings)
     if settings.check:
+        _choose_device(settings)
         check(settings)
     else:
         score_saes(settings)
 
 
 def score_saes(settings: EvalSettings) -> None:
-    """Score every SAE asked for that is not scored yet, and print the table.  Raises UserError."""
-    from grid.inputs import read_inputs, set_up
-    from grid.layers import model_info, saes_of
-    from quality.scoring import ScoreStore, plan, print_plan, score
+    """Score every SAE asked for that is not scored yet, here or elsewhere, and print the table.  Raises UserError."""
+    from grid.layers import model_info
+    from grid.status import print_status
+    from grid.work import clear_away
+    from quality.names import WORK
+    from quality.scores import cell_of, rows_there
+    from quality.scoring import Scoring, plan, print_plan
     from results.store import Store
 
+    launcher = LAUNCHERS[settings.launcher]
+    if not (launcher.is_elsewhere or settings.status or settings.collect):
+        _choose_device(settings)
     info = model_info(settings)
     cells = plan(settings, info)
     store = Store(settings.output, settings.model)
     if settings.dry_run:
         print_plan(cells, settings, info.n_layers, store)
-        return
-    store.require_writable()
-    set_up(settings, saes_of(cells))
-    inputs = read_inputs(settings, saes_of(cells))
-    scores = ScoreStore(store, inputs)
-    score([cell for cell in cells if settings.force or not scores.rows_of(cell)], scores)
-    rows = [row for cell in cells for row in scores.rows_of(cell)]
-    print(STYLES[settings.style](settings.model, len(inputs.prompts), rows))
+    elif settings.status:
+        there = {cell_of(row) for row in rows_there(store)}
+        print_status(cells, settings.per, there.__contains__, store, WORK)
+    elif settings.collect:
+        print_scores(settings, cells, store)
+    else:
+        store.require_writable()
+        if launcher.launch(Scoring(settings, store, cells)):
+            clear_away(store)
+            print_scores(settings, cells, store)
+
+
+def print_scores(settings: EvalSettings, cells: list, store) -> None:
+    """Print the table of what is there of these SAEs.  Raises UserError if that is nothing."""
+    from quality.scores import cell_of, n_cities_there, rows_there
+
+    path = store.root / SCORES_FILE
+    rows = [row for row in rows_there(store) if cell_of(row) in cells]
+    n_scored = len({cell_of(row) for row in rows})
+    if not rows:
+        raise UserError(f"none of {len(cells)} SAEs is scored in {path}; --status tells how far they are")
+    if n_scored < len(cells):
+        print(f"{n_scored} of {len(cells)} SAEs are scored; the others are left out", file=sys.stderr)
+    print(STYLES[settings.style](settings.model, n_cities_there(store), rows))
     notice = notice_of(settings.model)
     if notice and settings.style == "terminal":
         print("\n" + textwrap.fill(notice, 79))
-    print(f"\nscores: {scores.path}", file=sys.stdout if settings.style == "terminal" else sys.stderr)
+    print(f"\nscores: {path}", file=sys.stdout if settings.style == "terminal" else sys.stderr)
+
+
+def _choose_device(settings: EvalSettings) -> None:
+    from grid.devices import choose_device
+
+    choose_device(settings)
 
 
 def main(argv: list[str] | None = None) -> int:
     return command.run(
         lambda: run(read_settings(argv, __doc__)),
-        interrupted="finished layers are kept; run the same command again to go on",
+        interrupted="what is scored is kept; run the same command again to go on",
     )
 
 

@@ -40,7 +40,7 @@ def run_grid(settings: Settings) -> None:
     is_done = launcher.launch(experiment)
     labels = keep_labels(store.root, labels)
     if is_done:
-        clear_away({run.layer for run in runs}, store)
+        clear_away(store)
         print(command.peak_memory(settings.device), file=sys.stderr)
         print_results(experiment.results(), settings, store.root, labels)
 
@@ -117,7 +117,7 @@ def show_status(settings: Settings) -> None:
     from grid.status import print_status
 
     store, runs, _ = _grid_of(settings, settles=False)
-    print_status(runs, store)
+    print_status(runs, settings.per, store.is_done, store)
 
 
 def collect(settings: Settings) -> None:

@@ -2,15 +2,19 @@
 
     python benchmarks/kills.py                 60 kills, a quarter of an hour
     python benchmarks/kills.py --kills 5
+    python benchmarks/kills.py --slurm         of Slurm's tasks; the daemons must be installed, and you root
 
-SIGKILL, SIGTERM and ctrl-C in turns, of one process and of two; the same command goes on in the same folder until it
-is through, and begins anew in another folder until there were so many kills. Every result must then be the same to the
-last bit: theta, rotation, outcomes, scores, history; and no file may be left over.
+SIGKILL, SIGTERM and ctrl-C in turns, of one process and of two (tasks: the first two); the same command goes on in the
+same folder until it is through, and begins anew in another folder until there were so many kills. Every result must
+then be the same to the last bit: theta, rotation, outcomes, scores, history; and no file may be left over.
 """
 
 import argparse
+import contextlib
 import json
+import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +24,9 @@ from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(1, str(Path(__file__).resolve().parent.parent / "tests"))
+
+import helpers_slurm
 
 from common.paths import HOME
 from imports import safetensors_torch, torch
@@ -34,9 +41,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=60, metavar="N")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--slurm", action="store_true")
     args = parser.parse_args()
     rng, kills, grids, cells = random.Random(args.seed), Counter(), 0, 0
-    with tempfile.TemporaryDirectory() as around:
+    with tempfile.TemporaryDirectory() as around, contextlib.ExitStack() as stack:
+        if args.slurm:
+            os.environ["SLURM_CONF"] = str(stack.enter_context(helpers_slurm.slurm(Path(around, "slurm"))))
         began = time.monotonic()
         assert start(Path(around, "undisturbed")).wait() == 0
         takes = time.monotonic() - began
@@ -44,7 +54,9 @@ def main() -> None:
         while kills.total() < args.kills:
             grids += 1
             folder = Path(around, f"grid{grids}")
-            while (number := disturb(folder, rng, takes)) is not None:
+            if args.slurm:
+                disturb_tasks(folder, rng, takes, kills, args.kills)
+            while not args.slurm and (number := disturb(folder, rng, takes)) is not None:
                 kills[signal.Signals(number).name] += 1
                 print(f"{kills.total()} kills", file=sys.stderr)
                 if kills.total() == args.kills:
@@ -79,6 +91,31 @@ def disturb(output: Path, rng: random.Random, takes: float) -> int | None:
     early = {signal.SIGTERM: -15, signal.SIGINT: -2}.get(number)  # before Python listens to it
     assert status in (expected, early, 1 if number == signal.SIGINT else None), (status, number)
     return number
+
+
+def disturb_tasks(output: Path, rng: random.Random, takes: float, kills: Counter, most: int) -> None:
+    """Submit the grid, and again until it is done; kill a running task every now and then."""
+    submit = ("--launcher", "slurm", "--slurm", "time=10", "mem=300M", "array=2")
+    while "18 done" not in said(sys.executable, HOME / "main.py", *GRID, "--status", "--output", output):
+        assert start(output, *submit).wait() == 0
+        while tasks := said("squeue", "-h", "-r", "-o", "%i %T").split("\n")[:-1]:
+            end = time.monotonic() + rng.uniform(0.1, 1) * takes
+            while time.monotonic() < end and said("squeue", "-h"):
+                for task in (line.split()[0] for line in tasks if line.endswith("PENDING")):
+                    # One that is queued again would wait for two minutes.
+                    subprocess.run(["scontrol", "update", f"JobId={task}", "StartTime=now"], capture_output=True)
+                time.sleep(0.3)
+            running = said("squeue", "-h", "-r", "-t", "RUNNING", "-o", "%i").split()
+            if running and kills.total() < most:
+                number = rng.choice(SIGNALS[:2])
+                subprocess.run(["scancel", f"--signal={number.name[3:]}", rng.choice(running)], capture_output=True)
+                kills[number.name] += 1
+                print(f"{kills.total()} kills", file=sys.stderr)
+    shutil.rmtree(output / "toy" / "slurm")
+
+
+def said(*command) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def contents(output: Path) -> dict[str, tuple[dict, dict]]:

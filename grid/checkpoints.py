@@ -1,6 +1,6 @@
 """Keep the state of a training in a file, so that a kill loses minutes and a stop nothing.
 
-OUTPUT/MODEL/tasks/layerLL.safetensors holds the group of runs that a layer was at: what
+OUTPUT/MODEL/tasks/SHARE.safetensors holds the group of runs that a share (grid.shares) was at: what
 `masks.training.Training.state` gives, which runs they are, and a digest of all that decides their results.  It goes
 when they are finished.
 """
@@ -54,7 +54,7 @@ def ignore(path: Path, why: str) -> None:
 class Keeper:
     """Saves a training between its steps, and stops there if the process was asked to.
 
-    state: function that gives its tensors; lease: of the layer, without which nothing may be written.
+    state: function that gives its tensors; lease: of the share, without which nothing may be written.
     """
 
     path: Path

@@ -15,12 +15,15 @@ from data.pairs import batch_of, make_pairs, named
 from data.ravel_pairs import SPLIT, Table, draw_ravel, named_ravel, shared_first_tokens
 from featurizers.methods import Method, method_named, ordered
 from grid import ravel, wandb_log
-from grid.devices import device_name
+from grid.devices import device_name, settle
 from grid.inputs import answers_path, read_inputs, set_up
-from grid.layers import saes_of
+from grid.layers import model_info, saes_of
+from grid.plan import plan
 from grid.selfcheck import keep, verified
-from grid.settings import Settings
+from grid.settings import Settings, read_settings
+from grid.shares import Share, share_of, shares_of
 from grid.spec import GridSpec, Pairs, is_original, schedule_of
+from grid.trainer import Trainer
 from results.provenance import difference, provenance
 from results.reading import NamedPairs, digest_of
 from results.run import Run
@@ -46,9 +49,28 @@ def require_sizes(runs: list[Run], d_model: int) -> None:
         raise UserError(f"{large[0]} is no part of the {d_model} dimensions of the vector; name a size below {d_model}")
 
 
+@dataclass(frozen=True)
+class Again:
+    """A share of a grid, to be made an experiment of its own on another machine.
+
+    argv: of main.py; replaced: see Experiment.
+    """
+
+    argv: list[str]
+    share: Share
+    replaced: dict[Run, tuple]
+
+    def __call__(self) -> "Experiment":
+        settings = read_settings(self.argv)
+        settle(settings)
+        runs = [run for run in plan(settings, model_info(settings)) if share_of(run, settings.per) == self.share]
+        settings.layers = [self.share.layer]
+        return Experiment(settings, Store(settings.output, settings.model), runs, replaced=self.replaced)
+
+
 @dataclass
 class Experiment:
-    """A grid on one model: shared inputs, and what is to do."""
+    """A grid on one model: shared inputs, and what is to do.  A job of `grid.work`."""
 
     settings: Settings
     store: Store
@@ -56,6 +78,16 @@ class Experiment:
     pairs: dict[tuple[str, int], Pairs] = field(default_factory=dict)  # by target and seed
     replaced: dict[Run, tuple] | None = None  # with --force: stamps of results that do not count; None: those there now
     done: dict[Run, dict] = field(default_factory=dict)  # results that were there before
+    worker = Trainer
+
+    def left(self) -> list[Share]:
+        s = self.settings
+        return shares_of((run for run in self.runs if s.force or not self.store.is_done(run)), s.per)
+
+    def again(self, share: Share) -> Again:
+        s = self.settings
+        of_share = [run for run in self.runs if share_of(run, s.per) == share]
+        return Again(s.argv, share, {run: self.store.stamp(run) for run in of_share} if s.force else {})
 
     def prepare(self) -> GridSpec:
         """Check everything, write pairs and cities, and tell what is to be trained.  Raises UserError."""

@@ -1,9 +1,11 @@
 """RAVEL's facts and templates on the command line, and its prompts as a model knows them."""
 
 import argparse
+import contextlib
 import json
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -90,9 +92,11 @@ class Knowledge:
 def ask(settings, subject, model_digest: str, kept: Path) -> Knowledge:
     """Ask the model, or read what it answered when it was asked the same before.
 
-    settings: of main.py; kept: the file of an earlier time, which may be missing.  Nothing is written.
+    settings: of main.py; kept: the file of an earlier time, which may be missing.  It is written if its folder is
+    there: then of several commands that start at once one asks, and the others wait for it.
     Raises UserError if nothing can be asked.
     """
+    from common.files import write_json
     from data.asking import Limits, known, questions
     from results.reading import digest_of
 
@@ -103,13 +107,36 @@ def ask(settings, subject, model_digest: str, kept: Path) -> Knowledge:
         "dtype": settings.dtype,
         "questions": digest_of({"rows": [[*row.tokens, row.at] for row in asked.rows], "answers": asked.answers}),
     }
+
+    def content_of(written: dict) -> dict:
+        return {"key": key, "written": {str(row): list(answer) for row, answer in written.items()}}
+
     written = _read_kept(kept, key, len(asked.rows))
     if written is None:
-        print(f"asking {settings.model} {len(asked.rows):,} prompts", file=sys.stderr)
-        written = asked.written(subject.likeliest)
+        with _alone(kept):
+            written = _read_kept(kept, key, len(asked.rows))  # by the command that we waited for
+            if written is None:
+                print(f"asking {settings.model} {len(asked.rows):,} prompts", file=sys.stderr)
+                written = asked.written(subject.likeliest)
+                if kept.parent.is_dir():
+                    write_json(kept, content_of(written))
     prompts, report = known(asked, written, limits)
-    content = {"key": key, "written": {str(row): list(answer) for row, answer in written.items()}}
+    content = content_of(written)
     return Knowledge(prompts, report | {"limits": asdict(limits)}, content)
+
+
+@contextlib.contextmanager
+def _alone(kept: Path) -> Iterator[None]:
+    """Within, no other command that works on this folder asks; without the folder there is nothing to agree on."""
+    from common.leases import Lease
+
+    if not kept.parent.is_dir():
+        yield
+        return
+    while (lease := Lease.take(kept.parent / "tasks" / f"{kept.stem}.lease")) is None:
+        time.sleep(1)
+    with lease:
+        yield
 
 
 def _read_kept(path: Path, key: dict, n_rows: int) -> dict[int, tuple[int, ...]] | None:

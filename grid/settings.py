@@ -2,7 +2,6 @@
 
 import argparse
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +10,9 @@ from common.paths import HOME
 from common.text import meant
 from data.names import ENTITY, MODES, PAPER, PROMPT_STYLES, RAVEL, SPLITS, default_split
 from featurizers.methods import FURTHER, METHODS, controls_of, method_named, ordered, originals_of
-from grid import ravel
+from grid import launching, ravel
 from grid.chosen import chosen, chosen_methods, expanded
 from grid.finished import Side, add_flags, read_sides
-from grid.launchers import LAUNCHERS
 from grid.profiles import DEFAULT_MODEL, PROFILES, Place, place_of
 from grid.profiles import RAVEL as RAVEL_PROFILE
 from masks.names import BATCHING_NAMES, ENGINE_NAMES, PRECISIONS, default_batching
@@ -45,6 +43,14 @@ class InputSettings:
     output: Path
     force: bool
     dry_run: bool
+    launcher: str  # a key of grid.launchers.LAUNCHERS
+    workers: int
+    gpus: int | None  # of this machine, for so many workers; None: all
+    slurm: dict[str, str]  # options of sbatch
+    per: str  # what a process takes at a time, a key of grid.launching.PER
+    status: bool
+    collect: bool
+    argv: list[str]  # the command line itself
 
 
 @dataclass
@@ -71,12 +77,6 @@ class Settings(InputSettings):
     engine: str
     precision: str
     joint: int | None  # None until the device is chosen
-    launcher: str  # a key of grid.launchers.LAUNCHERS
-    workers: int
-    gpus: int | None  # of this machine, for so many workers; None: all
-    slurm: dict[str, str]  # options of sbatch
-    status: bool
-    collect: bool
     plan: bool
     verify: bool
     doctor: bool
@@ -88,7 +88,6 @@ class Settings(InputSettings):
     export: str | None  # the format that finished results are written in, one of export.formats.FORMATS
     to: Path | None  # where to; None: in OUTPUT/MODEL/export
     label: list[str]  # METHOD=TEXT, what users' own SAEs are called
-    argv: list[str]  # the command line itself
 
 
 class Parser(argparse.ArgumentParser):
@@ -221,14 +220,7 @@ def parser(description: str) -> Options:
     flag("--engine", choices=ENGINE_NAMES, default="fast", help="nnsight: the slow, plain way (fast)")
     flag("--precision", choices=PRECISIONS, default="fp32", help="of the model's products while training (fp32)")
     flag("--joint", type=int, metavar="N", help="runs of a layer that train in one pass (12; GPT-2 on a CPU: 4)")
-    where = ", ".join(f"{name}: {launcher.about}" for name, launcher in LAUNCHERS.items())
-    flag("--launcher", nargs="+", default=["here"], metavar="NAME", help=f"{where} (here)")
-    flag("--workers", type=int, metavar="N", help="the same as --launcher processes N")
-    flag("--gpus", type=int, metavar="N", help="GPUs that the processes share out (all that are there)")
-    flag("--slurm", nargs="+", default=[], metavar="OPTION=VALUE", help="for sbatch: partition=gpu time=60 gpus=1 ...")
-    instead = options.running.add_mutually_exclusive_group().add_argument
-    instead("--status", action="store_true", help="print how far this grid is, by whom, and stop")
-    instead("--collect", action="store_true", help="print the table of what is there, and stop")
+    instead = launching.add_flags(options.running)
     instead("--plan", action="store_true", help="print how large a difference this grid could show, and stop")
     instead("--verify", action="store_true", help="check that this machine computes what plain passes do, and stop")
     instead("--doctor", action="store_true", help="print what a bug report needs, and stop")
@@ -257,9 +249,7 @@ def read_settings(argv: list[str] | None = None, description: str = "") -> Setti
     args["seeds_named"] = args["seeds"] is not None
     args["seeds"] = _numbers("seed", args["seeds"] or ["0"])
     args["against"] = _one_method(options, args["against"], "--against")
-    args["launcher"], args["workers"] = _launcher(args["launcher"], args["workers"])
-    args["slurm"] = _slurm_options(args["slurm"], args["launcher"])
-    args["argv"] = sys.argv[1:] if argv is None else list(argv)
+    launching.read_flags(args, argv)
     args["compare"] = read_sides(args["compare"], lambda name: _one_method(options, name, "--compare"))
     if args["to"] and not args["export"]:
         raise UserError("--to says where --export writes; name a format with --export")
@@ -293,33 +283,6 @@ def _cluster(unit: str | None, entity_type: str) -> str:
     if unit not in known and unit not in shared:
         raise UserError(f"--cluster is {unit!r}{meant(unit, known)}; known are {', '.join(dict.fromkeys(known))}")
     return unit
-
-
-def _launcher(words: list[str], workers: int | None) -> tuple[str, int]:
-    """--launcher NAME [N] and --workers N -> (name, number of processes).  Raises UserError if they disagree."""
-    name, *number = words
-    if name not in LAUNCHERS:
-        known = ", ".join(LAUNCHERS)
-        raise UserError(f"unknown launcher {name!r}{meant(name, list(LAUNCHERS))}; known are {known}")
-    if number and (name != "processes" or len(number) > 1 or not number[0].isdecimal() or int(number[0]) < 1):
-        raise UserError(f"--launcher {' '.join(words)} makes no sense; only processes has a number, as in processes 4")
-    if number and workers not in (None, int(number[0])):
-        raise UserError(f"--launcher processes {number[0]} and --workers {workers} disagree; leave one out")
-    if workers is not None and workers > 1 and name == "here":
-        name = "processes"
-    if workers is not None and name == "slurm":
-        raise UserError("--workers is of this machine; for Slurm say how many tasks run at once: --slurm array=8")
-    return name, int(number[0]) if number else workers or (2 if name == "processes" else 1)
-
-
-def _slurm_options(pairs: list[str], launcher: str) -> dict[str, str]:
-    """['time=60', ..] -> {'time': '60', ..}.  Raises UserError."""
-    for pair in pairs:
-        if not re.fullmatch(r"[a-z][a-z_-]*=.+", pair):
-            raise UserError(f"--slurm {pair!r} is no option of sbatch; write them as partition=gpu time=60 mem=16G")
-    if pairs and launcher != "slurm":
-        raise UserError(f"--slurm plays no part with --launcher {launcher}; say --launcher slurm, or leave it out")
-    return {name.replace("_", "-"): value for name, _, value in (pair.partition("=") for pair in pairs)}
 
 
 def _one_method(options: Options, name: str, flag: str) -> str:

@@ -1,4 +1,4 @@
-"""What a grid's training needs: the runs to do, their settings and pairs; a process of its own can be sent it."""
+"""What a grid's training needs: the runs to do, their settings and pairs."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -9,6 +9,8 @@ from data.batches import PairBatch
 from featurizers.methods import CAUSE, ORIGINAL, method_named
 from grid.inputs import Inputs
 from grid.settings import Settings
+from grid.shares import Share, share_of, shares_of
+from grid.work import Work
 from masks.training import Schedule
 from results.reading import NamedPairs
 from results.run import Run
@@ -42,8 +44,8 @@ class Pairs:
 
 
 @dataclass
-class GridSpec:
-    """What is to be trained, and everything that it needs; a process of its own can be sent it."""
+class GridSpec(Work):
+    """What is to be trained, and everything that it needs."""
 
     settings: Settings
     inputs: Inputs
@@ -69,27 +71,33 @@ class GridSpec:
     def of_layer(self, layer: int) -> list[Run]:
         return [run for run in self.configs if run.layer == layer]
 
-    def unfinished(self, layer: int) -> list[Run]:
-        """Of a layer the runs that nobody has done since this grid began."""
-        return [run for run in self.of_layer(layer) if not self.is_done(run)]
+    def shares(self) -> list[Share]:
+        return shares_of(self.configs, self.settings.per)
+
+    def of_share(self, share: Share) -> list[Run]:
+        return [run for run in self.configs if share_of(run, self.settings.per) == share]
+
+    def unfinished(self, share: Share) -> list[Run]:
+        return [run for run in self.of_share(share) if not self.is_done(run)]
+
+    def size(self) -> tuple[int, int]:
+        return len(self.configs), self.steps(self.configs)
 
     def is_done(self, run: Run) -> bool:
         return self.store.stamp(run) not in (None, self.replaced.get(run))
 
     def count(self) -> tuple[int, int, float | None, float | None]:
-        """Cells done and steps taken, by whomever; loss and accuracy of a layer in training, if there is one.
-
-        Read from the results and leases that lie there.
-        """
-        done = [run for run in self.configs if self.is_done(run)]
+        """Read from the results and leases that lie there."""
+        done = {run for run in self.configs if self.is_done(run)}
         steps, loss, accuracy = 0, None, None
-        for layer in self.layers():
-            finished = self.steps(run for run in done if run.layer == layer)
-            found = look(self.store.lease_path(layer))
+        for share in self.shares():
+            of_share = self.of_share(share)
+            finished = self.steps(run for run in of_share if run in done)
+            found = look(self.store.lease_path(share))
             told = found.owner.progress if found is not None and found.owner is not None else {}
             told = {name: value for name, value in told.items() if is_amount(value)}  # anyone may have written it
             at_work = int(told.get("steps", 0))
-            steps += min(max(finished, at_work), self.steps(self.of_layer(layer)))
+            steps += min(max(finished, at_work), self.steps(of_share))
             loss, accuracy = told.get("loss", loss), told.get("accuracy", accuracy)
         return len(done), steps, loss, accuracy
 

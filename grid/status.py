@@ -1,14 +1,16 @@
-"""How far a grid is, read from its folder alone: what is done, at work, queued, dead or missing."""
+"""How far some work is, read from its folder alone: what is done, at work, queued, dead or missing."""
 
 import json
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from common.errors import UserError
 from common.leases import Found, look
 from common.text import duration, filled
+from grid.shares import Share, share_of, shares_of
 from results.run import Run
 from results.shapes import is_amount
 from results.store import Store
@@ -26,27 +28,30 @@ def done_of(runs: list[Run], store: Store) -> list[Run]:
     return done
 
 
-def print_status(runs: list[Run], store: Store) -> None:
-    """Print how many cells are done, at work, queued, failed and missing; then of each layer by whom, or why not."""
+def print_status(cells: list, per: str, is_done: Callable[[object], bool], store: Store, work: str = "") -> None:
+    """Print how many cells are done, at work, queued, failed and missing; then of each share by whom, or why not.
+
+    cells, per, work: as `grid.shares.shares_of` takes them.
+    """
     counts = dict.fromkeys(("done", "at work", "queued", "failed", "missing"), 0)
     lines = []
-    for layer in sorted({run.layer for run in runs}):
-        cells = [run for run in runs if run.layer == layer]
-        done = sum(map(store.is_done, cells))
+    for share in shares_of(cells, per, work):
+        of_share = [cell for cell in cells if share_of(cell, per, work) == share]
+        done = sum(map(is_done, of_share))
         counts["done"] += done
-        line = f"layer {layer:>2}  {done}/{len(cells)} done"
-        if done < len(cells):
-            state, text = _state(layer, store)
-            counts[state] += len(cells) - done
+        line = f"{share.name}  {done}/{len(of_share)} done"
+        if done < len(of_share):
+            state, text = _state(share, store)
+            counts[state] += len(of_share) - done
             line += f"; {state}{text}"
         lines.append(filled(line))
     said = ", ".join(f"{n} {state}" for state, n in counts.items() if n or state == "done")
-    print("\n".join([f"{len(runs)} cells: {said}", *lines, str(store.root)]))
+    print("\n".join([f"{len(cells)} cells: {said}", *lines, str(store.root)]))
 
 
-def _state(layer: int, store: Store) -> tuple[str, str]:
-    """The state of what is not done at a layer: a key of the counts above, and what more there is to say."""
-    found, task = look(store.lease_path(layer)), task_of(store, layer)
+def _state(share: Share, store: Store) -> tuple[str, str]:
+    """The state of what is not done of a share: a key of the counts above, and what more there is to say."""
+    found, task = look(store.lease_path(share)), task_of(store, share)
     if found is not None and not found.is_free:
         return "at work", _at_work(found)
     if queued := states_in_queue([task]):
@@ -78,10 +83,10 @@ def _at_work(found: Found) -> str:
     return ", ".join([*parts, f"heard {duration(max(0, found.age))} ago"])
 
 
-def task_of(store: Store, layer: int) -> dict | None:
-    """The Slurm task that was submitted for a layer: "job" and "log"; None if there is none."""
+def task_of(store: Store, share: Share) -> dict | None:
+    """The Slurm task that was submitted for a share: "job" and "log"; None if there is none."""
     try:
-        task = json.loads(store.job_path(layer).read_text(encoding="utf-8"))
+        task = json.loads(store.job_path(share).read_text(encoding="utf-8"))
         return {"job": str(task["job"]), "log": str(task["log"])}
     except (OSError, ValueError, KeyError, TypeError):
         return None

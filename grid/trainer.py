@@ -1,4 +1,4 @@
-"""Train and test the runs of one layer, several masks in one forward pass, and save each result."""
+"""Train and test the runs of a share, several masks in one forward pass, and save each result."""
 
 import contextlib
 import time
@@ -20,6 +20,7 @@ from grid.checkpoints import Keeper
 from grid.features import build_featurizer, theta_of_size
 from grid.profiles import notice_of
 from grid.progress import Progress
+from grid.shares import Share
 from grid.spec import GridSpec, Pairs
 from imports import torch
 from masks.engines import ENGINES, FastEngine, NnsightEngine
@@ -54,7 +55,7 @@ class _Enough(Exception):
 
 
 class Trainer:
-    """Does the runs of a grid, layer by layer."""
+    """Does the runs of a grid, share by share."""
 
     def __init__(self, spec: GridSpec, progress: bool = True):
         spec.ways.apply()
@@ -64,23 +65,23 @@ class Trainer:
         self.subject = spec.inputs.subject
         self.cache = spec.inputs.activations(spec.layers(), progress)
 
-    def do_layer(self, layer: int, progress: Progress, lease: Lease) -> None:
-        """Train, test and save the runs of a layer that are not done; so many at a time as --joint says.
+    def do(self, share: Share, progress: Progress, lease: Lease) -> None:
+        """Train, test and save the runs of a share that are not done; so many at a time as --joint says.
 
         Raises Stopped if the process was asked to stop; then the state of the training is saved.  Raises Lost if
         the lease is another's now.
         """
-        self._begin_layer()
-        self.lease = lease
-        runs = self.spec.unfinished(layer)
+        self._begin()
+        self.share, self.lease = share, lease
+        runs = self.spec.unfinished(share)
         trained = [run for run in runs if self.spec.is_trained(run)]
         follow = [run for run in runs if method_named(run.method).variant == "features"]  # from others' masks
-        steps = self.spec.steps(self.spec.of_layer(layer))
-        progress.begin_layer(lease, steps, steps - self.spec.steps(trained))
+        steps = self.spec.steps(self.spec.of_share(share))
+        progress.begin_share(lease, steps, steps - self.spec.steps(trained))
         for run in runs:
             if run not in trained and run not in follow:
                 self._test(run, progress)
-        saved, begun = self._saved(layer)
+        saved, begun = self._saved()
         if begun:
             self._train(begun, progress, saved)
         left = [run for run in trained if run not in begun]
@@ -92,7 +93,7 @@ class Trainer:
 
     def seconds(self, layer: int, n: int) -> float:
         """How long the training of this layer's runs would take, by n steps of each group that trains together."""
-        self._begin_layer()
+        self._begin()
         total = 0.0
         for group in self._groups([run for run in self.spec.of_layer(layer) if self.spec.is_trained(run)]):
             training = self._training(group, [self._prepared(run) for run in group])
@@ -109,7 +110,7 @@ class Trainer:
             total += (ended - began) / max(1, last - first) * max(training.batches.n_steps)
         return total
 
-    def _begin_layer(self) -> None:
+    def _begin(self) -> None:
         self.prepared: dict[tuple, LayerMethod] = {}  # what depends neither on target nor on seed serves all of them
         self.baselines: dict[tuple, torch.Tensor] = {}
 
@@ -137,14 +138,14 @@ class Trainer:
         progress.begin(f"{group[0].target} {shortened(group[0].method, 17)}{others} L{group[0].layer}")
         prepared = [self._prepared(run) for run in group]
         training = self._training(group, prepared)
-        path = self.spec.store.state_path(group[0].layer)
+        path = self.spec.store.state_path(self.share)
         keeper = Keeper(path, self._digest(group), [str(run) for run in group], training.state, self.lease)
         if saved is not None:
             try:
                 training.take_up(saved.tensors)
             except ValueError as error:
                 checkpoints.ignore(path, str(error))
-            done = self.spec.steps(run for run in group if self.spec.is_done(run))  # counted at the layer's begin
+            done = self.spec.steps(run for run in group if self.spec.is_done(run))  # counted at the share's begin
             progress.give(max(0, training.steps_taken() - done))
         with held():
             training.take_steps(progress.step, keeper)
@@ -161,13 +162,13 @@ class Trainer:
             raise
         keeper.remove()
 
-    def _saved(self, layer: int) -> tuple[checkpoints.Saved | None, list[Run]]:
-        """A training of this layer that was left unfinished, and its runs; (None, []) if it is none of ours."""
-        path = self.spec.store.state_path(layer)
+    def _saved(self) -> tuple[checkpoints.Saved | None, list[Run]]:
+        """A training of this share that was left unfinished, and its runs; (None, []) if it is none of ours."""
+        path = self.spec.store.state_path(self.share)
         saved = checkpoints.read(path)
         if saved is None:
             return None, []
-        named = {str(run): run for run in self.spec.of_layer(layer) if self.spec.is_trained(run)}
+        named = {str(run): run for run in self.spec.of_share(self.share) if self.spec.is_trained(run)}
         group = [named[name] for name in saved.runs if name in named]
         if len(group) < len(saved.runs) or saved.digest != self._digest(group):
             checkpoints.ignore(path, "it is of other settings, methods, seeds or versions")

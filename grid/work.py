@@ -1,78 +1,136 @@
-"""Do the layers of a grid, each under a lease: what one process of one machine does, wherever it was launched.
+"""Do the shares of some work, each under a lease: what one process of one machine does, wherever it was launched.
 
-Processes that work on one OUTPUT share nothing but that folder.  Each takes a layer that nobody holds, the
-costliest first (a patch after layer L runs through the layers after L), and skips what is done; when all that is left
-is held by others it waits for them, as they may die.
+Processes that work on one OUTPUT share nothing but that folder.  Each takes a share that nobody holds and skips what
+is done; when all that is left is held by others it waits for them, as they may die.
 """
 
+import random
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
 
 from common.leases import Lease, Lost, look
 from common.processes import machine
 from common.progress import say
 from grid import checkpoints
 from grid.progress import Progress
-from grid.spec import GridSpec
-from grid.trainer import Trainer
+from grid.settings import InputSettings
+from grid.shares import Share, take
 from results.store import Store
 
-PAUSE = 0.5  # seconds between two looks at layers that others hold
+PAUSE = 0.5  # seconds between two looks at shares that others hold
 
 
-def do_layers(spec: GridSpec, progress: Progress, log: str | None = None, every: float | None = None) -> None:
-    """Do all layers that nobody does.  Returns when every run is done, by us or by others.
+class Worker(Protocol):
+    """What does the shares of some work in one process."""
+
+    def do(self, share: Share, progress: Progress, lease: Lease) -> None:
+        """Do what is not done of a share.  Raises Stopped, and Lost if the lease is another's now."""
+
+
+@dataclass
+class Work:
+    """What is to be done, and everything that it needs; a process of its own can be sent it.
+
+    inputs: of grid.inputs.Inputs.  What a subclass adds are its cells, and how they are done.
+    """
+
+    settings: InputSettings
+    inputs: object
+    store: Store
+
+    def shares(self) -> list[Share]:
+        """Of what is to do, in the order in which they are best taken."""
+        raise NotImplementedError
+
+    def unfinished(self, share: Share) -> list:
+        """The cells of a share that nobody has done since this work began."""
+        raise NotImplementedError
+
+    def size(self) -> tuple[int, int]:
+        """Cells, and training steps, in all."""
+        raise NotImplementedError
+
+    def count(self) -> tuple[int, int, float | None, float | None]:
+        """Cells done and steps taken, by whomever; loss and accuracy of a share in training, if there is one."""
+        raise NotImplementedError
+
+
+class Job(Protocol):
+    """Some work before anything of it is read: what a launcher is given.
+
+    worker: makes what does it, of the work and whether to show how its preparation goes.
+    """
+
+    settings: InputSettings
+    store: Store
+    worker: Callable[[Work, bool], Worker]
+
+    def prepare(self) -> Work:
+        """Read and check everything; write what all shares need.  Raises UserError."""
+
+    def left(self) -> list[Share]:
+        """The shares that are not done, as far as the folder tells."""
+
+    def again(self, share: Share) -> Callable[[], "Job"]:
+        """What makes the job of this share alone in a process of another machine; it can be pickled."""
+
+
+def do_shares(
+    work: Work, worker: Callable[[Work, bool], Worker], progress: Progress, log: str | None = None, every=None
+) -> None:
+    """Do all shares that nobody does.  Returns when every cell is done, by us or by others.
 
     log: the file where this process's output goes; every: seconds between renewals of a lease, as `Lease.take` has it.
     Raises UserError, Stopped, and MissingLibrary.
     """
-    trainer, told = None, set()
-    while layers := [layer for layer in spec.layers() if spec.unfinished(layer)]:
-        lease, layer = _take_first(spec, layers, log, every)
+    ours, told = None, set()
+    while shares := [share for share in work.shares() if work.unfinished(share)]:
+        lease, share = _take_first(work, shares, log, every)
         if lease is None:
             if progress.shown:
-                say_who(spec, told)
-            time.sleep(PAUSE)
+                say_who(work, told)
+            time.sleep(PAUSE * random.uniform(0.8, 1.2))  # two that made room for each other do not do so again
             continue
         try:
             with lease:
-                if spec.unfinished(layer):  # its last owner may have finished just before he let go
-                    trainer = trainer or Trainer(spec, progress.shown)
-                    trainer.do_layer(layer, progress, lease)
+                if work.unfinished(share):  # its last owner may have finished just before he let go
+                    ours = ours or worker(work, progress.shown)
+                    ours.do(share, progress, lease)
         except Lost as other:
-            say(f"layer {layer} was taken over by {other}, as this process was not heard of for minutes")
-    progress.found(*spec.count())
+            say(f"{share.name} was taken over by {other}, as this process was not heard of for minutes")
+    progress.found(*work.count())
 
 
-def _take_first(spec: GridSpec, layers: list[int], log: str | None, every: float | None) -> tuple[Lease | None, int]:
-    for layer in layers:
-        lease = Lease.take(spec.store.lease_path(layer), log, every)
+def _take_first(
+    work: Work, shares: list[Share], log: str | None, every: float | None
+) -> tuple[Lease | None, Share | None]:
+    for share in shares:
+        lease = take(share, work.store, log, every)
         if lease is not None:
-            return lease, layer
-    return None, -1
+            return lease, share
+    return None, None
 
 
-def say_who(spec: GridSpec, told: set[str], ours: Iterable[int] = ()) -> None:
-    """Say of each other command that is at a layer of this grid, once, that we wait for it.
+def say_who(work: Work, told: set[str], ours: Iterable[int] = ()) -> None:
+    """Say of each other command that is at a share of this work, once, that we wait for it.
 
     told: tokens of leases that were told; ours: processes of this machine that belong to this command.
     """
-    for layer in spec.layers():
-        found = look(spec.store.lease_path(layer))
+    for share in work.shares():
+        found = look(work.store.lease_path(share))
         if found is None or found.owner is None or found.is_free or found.owner.token in told:
             continue
         told.add(found.owner.token)
         if not (found.owner.machine == machine() and found.owner.pid in ours):
-            say(f"layer {layer} is being done by {found.owner}; waiting for it, or for its end")
+            say(f"{share.name} is being done by {found.owner}; waiting for it, or for its end")
 
 
-def clear_away(layers: Iterable[int], store: Store) -> None:
-    """Remove what a process left that was killed after it had finished a layer: its lease, and its last training."""
-    for layer in layers:
-        state = store.state_path(layer)
-        if not (state.exists() or store.lease_path(layer).exists()):
-            continue
-        lease = Lease.take(store.lease_path(layer))
+def clear_away(store: Store) -> None:
+    """Remove what a process left that was killed after it had finished a share: its lease, and its last training."""
+    for lease_path, state in store.tasks_left():
+        lease = Lease.take(lease_path)
         if lease is not None:
             with lease:
                 saved = checkpoints.read(state)

@@ -1,33 +1,26 @@
-"""Which SAEs to score; scoring them layer by layer, and keeping the scores in OUTPUT/MODEL/sae-quality.json."""
+"""Which SAEs to score, and scoring them: here, in several processes, or on other machines (grid.launchers)."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from common.errors import UserError
-from common.files import read_config, write_json
-from common.progress import bar
+from common.leases import Lease
+from common.stopping import stop_here
 from common.text import shortened
-from featurizers.methods import METHODS, method_named
-from grid.devices import device_name
-from grid.inputs import Inputs
-from grid.layers import ModelInfo, methods_at, saes_of
+from featurizers.methods import method_named
+from grid.devices import choose_device, device_name
+from grid.inputs import Inputs, read_inputs, set_up
+from grid.layers import ModelInfo, methods_at, model_info, saes_of
+from grid.progress import Progress
+from grid.shares import Share, share_of, shares_of
+from grid.work import Work
 from quality.metrics import LayerQuality, own_logits
-from quality.names import SCORES_FILE
-from quality.settings import EvalSettings
-from results.provenance import difference, provenance
+from quality.names import SCORES_FILE, WORK
+from quality.scores import Cell, ScoreStore, cell_of, rows_there
+from quality.settings import EvalSettings, read_settings
+from results.provenance import provenance
 from results.store import Store
 from saes.releases import locate
-
-FILE_FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One SAE, read with or without centring."""
-
-    method: str
-    layer: int
-    raw_residual: bool
 
 
 def plan(settings: EvalSettings, info: ModelInfo) -> list[Cell]:
@@ -50,104 +43,127 @@ def print_plan(cells: list[Cell], settings: EvalSettings, n_layers: int, store: 
     print(f"{len(cells)} SAEs to score; scores:\n{store.root / SCORES_FILE}")
 
 
-def score(cells: list[Cell], scores: "ScoreStore") -> None:
-    """Score these and save after each layer.  Raises UserError."""
-    if not cells:
-        return
-    inputs = scores.inputs
-    inputs.check_saes(saes_of(cells))
-    scores.store.prepare()
-    layers = sorted({cell.layer for cell in cells})
-    cache = inputs.activations(layers)
-    rows_of = {a: inputs.prompts.rows_about(a) for a in inputs.prompts.attributes}
-    device = inputs.settings.device
-    labels = inputs.prompts.labels().to(device)
-    own = {a: own_logits(inputs.subject, cache, rows) for a, rows in rows_of.items()}
-    origin = provenance(device_name(device))
-    with bar(total=len(cells), desc="score SAEs", unit="SAE") as scored:
-        for layer in layers:
-            at_layer = {
-                a: LayerQuality(inputs.subject, cache, layer, rows, labels[rows], own[a]) for a, rows in rows_of.items()
+@dataclass
+class ScoringWork(Work):
+    """SAEs to score."""
+
+    inputs: Inputs
+    store: Store
+    cells: list[Cell]
+    scores: ScoreStore
+
+    def shares(self) -> list[Share]:
+        return shares_of(self.cells, self.settings.per, WORK)
+
+    def unfinished(self, share: Share) -> list[Cell]:
+        self.scores.look()
+        return [c for c in self._of_share(share) if not self.scores.rows_of(c)]
+
+    def _of_share(self, share: Share) -> list[Cell]:
+        return [cell for cell in self.cells if share_of(cell, self.settings.per, WORK) == share]
+
+    def size(self) -> tuple[int, int]:
+        return len(self.cells), 0
+
+    def count(self) -> tuple[int, int, float | None, float | None]:
+        self.scores.look()
+        return sum(bool(self.scores.rows_of(cell)) for cell in self.cells), 0, None, None
+
+
+class Scorer:
+    """Scores SAEs, share by share.  A worker of `grid.work`."""
+
+    def __init__(self, work: ScoringWork, shown: bool = True):
+        inputs = work.inputs
+        self.work = work
+        self.cache = inputs.activations(sorted({cell.layer for cell in work.cells}), shown)
+        self.rows_of = {a: inputs.prompts.rows_about(a) for a in inputs.prompts.attributes}
+        self.labels = inputs.prompts.labels().to(inputs.settings.device)
+        self.own = {a: own_logits(inputs.subject, self.cache, rows) for a, rows in self.rows_of.items()}
+        self.origin = provenance(device_name(inputs.settings.device))
+        self.at: tuple[int, dict[str, LayerQuality]] | None = None  # the layer that was last at hand
+
+    def do(self, share: Share, progress: Progress, lease: Lease) -> None:
+        progress.begin_share(lease, 0, 0)
+        for cell in self.work.unfinished(share):
+            stop_here()
+            progress.begin(f"{shortened(cell.method, 17)} L{cell.layer}")
+            rows = self._score(cell)
+            lease.require()
+            self.work.scores.add(rows, self.origin)
+            progress.cell()
+
+    def _score(self, cell: Cell) -> list[dict]:
+        inputs = self.work.inputs
+        release = method_named(cell.method).release
+        began = time.perf_counter()
+        sae = inputs.load_sae(release, cell.layer, cell.raw_residual)
+        about = {"n_latents": sae.n_latents, "sae_digest": inputs.sae_digests[release, cell.layer]}
+        rows = []
+        for attribute, quality in self._at(cell.layer).items():
+            rows.append(
+                {
+                    **{"method": cell.method, "layer": cell.layer, "attribute": attribute},
+                    "raw_residual": cell.raw_residual,
+                    **about,
+                    **quality.score(sae),
+                }
+            )
+        seconds = round(time.perf_counter() - began, 3)
+        return [{**row, "seconds": seconds} for row in rows]
+
+    def _at(self, layer: int) -> dict[str, LayerQuality]:
+        if self.at is None or self.at[0] != layer:
+            subject = self.work.inputs.subject
+            found = {
+                a: LayerQuality(subject, self.cache, layer, rows, self.labels[rows], self.own[a])
+                for a, rows in self.rows_of.items()
             }
-            fresh = []
-            for cell in (c for c in cells if c.layer == layer):
-                fresh += _score_cell(cell, at_layer, inputs)
-                scored.update(1)
-            scores.add(layer, fresh, origin)
+            self.at = layer, found
+        return self.at[1]
 
 
-def _score_cell(cell: Cell, at_layer: dict[str, LayerQuality], inputs: Inputs) -> list[dict]:
-    release = method_named(cell.method).release
-    began = time.perf_counter()
-    sae = inputs.load_sae(release, cell.layer, cell.raw_residual)
-    about = {"n_latents": sae.n_latents, "sae_digest": inputs.sae_digests[release, cell.layer]}
-    rows = []
-    for attribute, quality in at_layer.items():
-        name = {"method": cell.method, "layer": cell.layer, "attribute": attribute, "raw_residual": cell.raw_residual}
-        rows.append({**name, **about, **quality.score(sae)})
-    seconds = round(time.perf_counter() - began, 3)
-    return [{**row, "seconds": seconds} for row in rows]
+@dataclass(frozen=True)
+class Again:
+    """A share of the SAEs, to be scored on another machine.  argv: of eval_sae.py."""
+
+    argv: list[str]
+    share: Share
+
+    def __call__(self) -> "Scoring":
+        settings = read_settings(self.argv, "")
+        choose_device(settings)
+        cells = [c for c in plan(settings, model_info(settings)) if share_of(c, settings.per, WORK) == self.share]
+        settings.layers = [self.share.layer]
+        return Scoring(settings, Store(settings.output, settings.model), cells)
 
 
-class ScoreStore:
-    """The file of scores: its rows, and adding to them."""
+@dataclass
+class Scoring:
+    """The SAEs that were asked for.  A job of `grid.work`."""
 
-    def __init__(self, store: Store, inputs: Inputs):
-        """Raises UserError if a file is there that is broken or was made with other settings (unless --force)."""
-        self.store, self.inputs = store, inputs
-        self.path = store.root / SCORES_FILE
-        s = inputs.settings
-        self.config = {
-            "format": FILE_FORMAT,
-            "model": s.model,
-            "model_digest": inputs.model_digest,
-            "prompt": s.prompt,
-            "unfiltered": s.unfiltered,
-            "n_cities": len(inputs.prompts),
-            "cities_digest": inputs.prompts.digest(),
-        }
-        self.rows: list[dict] = self._kept() if self.path.exists() else []
+    settings: EvalSettings
+    store: Store
+    cells: list[Cell]
+    scores: ScoreStore | None = field(default=None, init=False)
+    worker = Scorer
 
-    def _kept(self) -> list[dict]:
-        """Read the rows that are still valid.  Raises UserError as above."""
-        wrong, rows, digests = "", [], self.inputs.sae_digests
-        try:
-            content = read_config(self.path)
-            differs = difference(content["config"], self.config)
-            rows = content["rows"]
-            # A method that needs SAEs bears the name of their release.
-            of_another = [
-                f"{row['method']} SAE of layer {row['layer']}"
-                for row in rows
-                if row.get("sae_digest") != digests.get((row.get("method"), row.get("layer")), row.get("sae_digest"))
-            ]
-        except (UserError, KeyError, TypeError, AttributeError):
-            wrong, rows = f"cannot read the scores in {self.path}; remove the file, or redo it with --force", []
-        else:
-            if differs:
-                wrong, rows = f"another configuration ({differs})", []
-            elif of_another:
-                wrong = f"another {of_another[0]}"
-            if wrong:
-                wrong = f"{self.path} was made with {wrong}; redo it with --force, or keep both with another --output"
-        if wrong and not self.inputs.settings.force:
-            raise UserError(wrong)
-        return rows
+    def prepare(self) -> ScoringWork:
+        s = self.settings
+        set_up(s, saes_of(self.cells))
+        inputs = read_inputs(s, saes_of(self.cells))
+        self.scores = ScoreStore(self.store, inputs)
+        todo = [cell for cell in self.cells if s.force or not self.scores.rows_of(cell)]
+        if todo:
+            inputs.check_saes(saes_of(todo))
+            self.store.prepare()
+        if s.force:
+            self.scores.forget(todo)
+        return ScoringWork(s, inputs, self.store, todo, self.scores)
 
-    def rows_of(self, cell: Cell) -> list[dict]:
-        names = ("method", "layer", "raw_residual")
-        return [row for row in self.rows if cell == Cell(*map(row.get, names))]
+    def left(self) -> list[Share]:
+        there = {cell_of(row) for row in rows_there(self.store)}
+        return shares_of((c for c in self.cells if self.settings.force or c not in there), self.settings.per, WORK)
 
-    def add(self, layer: int, fresh: list[dict], origin: dict) -> None:
-        """Replace the rows of the same SAEs at a layer, and save.
-
-        origin: what computed them, as `results.provenance.provenance` tells it.
-        """
-        again = {(row["method"], row["raw_residual"]) for row in fresh}
-        self.rows = [r for r in self.rows if r["layer"] != layer or (r["method"], r["raw_residual"]) not in again]
-        self.rows += fresh
-        order = {method: i for i, method in enumerate(METHODS)}
-        self.rows.sort(
-            key=lambda r: (r["layer"], order.get(r["method"], len(order)), r["raw_residual"], r["attribute"])
-        )
-        write_json(self.path, {"format": FILE_FORMAT, "config": self.config, "rows": self.rows, **origin})
+    def again(self, share: Share) -> Again:
+        return Again(self.settings.argv, share)

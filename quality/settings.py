@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from common.errors import UserError
 from featurizers.methods import METHODS
+from grid import launching
 from grid.settings import InputSettings, Options
 from saes.releases import RELEASES
 
@@ -36,13 +37,15 @@ def read_settings(argv: list[str] | None, description: str) -> EvalSettings:
         about = f"print the table as {style}"
         table.add_argument(f"--{style}", dest="style", action="store_const", const=style, help=about)
     table.add_argument("--check", action="store_true", help="are files whole, and fed the right stream? writes nothing")
+    launching.add_flags(options.running)
     options.parser.set_defaults(style="terminal")
     args = options.read(argv)
+    launching.read_flags(args, argv)
     if args["prompt"] == "ravel":
         raise UserError("SAEs are scored on the paper's prompts; --facts must be a table, without --templates ravel")
     del args["facts"]
     settings = EvalSettings(**args)
-    for name in ("raw_residual", "force", "dry_run"):
+    for name in ("raw_residual", "force", "dry_run", "status", "collect"):
         if settings.check and getattr(settings, name):
             raise UserError(f"--{name.replace('_', '-')} plays no part in --check; leave it out")
     return settings

@@ -7,9 +7,9 @@
     OUTPUT/MODEL/verified.json                            what the self-check found on this machine
     OUTPUT/MODEL/estimates.json                           the last table: scores and differences with intervals
     OUTPUT/MODEL/labels.json                              names of users' own SAEs
-    OUTPUT/MODEL/tasks/layerLL.lease                      who is at work on a layer (common.leases), until it is done
+    OUTPUT/MODEL/tasks/layerLL.lease                      who is at work on a share (common.leases), until it is done
     OUTPUT/MODEL/tasks/layerLL.safetensors                the training it is at (grid.checkpoints); likewise
-    OUTPUT/MODEL/tasks/layerLL.job                        the Slurm job that a layer was given to; likewise
+    OUTPUT/MODEL/tasks/layerLL.job                        the Slurm job that a share was given to; likewise
     OUTPUT/MODEL/slurm/                                   what these jobs print
 
 Each file is written under a temporary name and renamed, the json of a run last: a
@@ -48,18 +48,26 @@ class Store:
     def pairs_path(self, target: str, mode: str, split: str, seed: int) -> Path:
         return self.root / target / f"pairs-{mode}-{split}-seed{seed}.json"
 
-    def lease_path(self, layer: int) -> Path:
-        return self.root / TASKS / f"layer{layer:02d}.lease"
+    # A share is one of grid.shares; its name is that of its files.
 
-    def state_path(self, layer: int) -> Path:
-        return self.root / TASKS / f"layer{layer:02d}.safetensors"
+    def lease_path(self, share) -> Path:
+        return self.root / TASKS / f"{share}.lease"
 
-    def job_path(self, layer: int) -> Path:
-        return self.root / TASKS / f"layer{layer:02d}.job"
+    def state_path(self, share) -> Path:
+        return self.root / TASKS / f"{share}.safetensors"
 
-    def forget_job(self, layer: int) -> None:
-        """A layer that was given to a job is done."""
-        path = self.job_path(layer)
+    def job_path(self, share) -> Path:
+        return self.root / TASKS / f"{share}.job"
+
+    def tasks_left(self) -> list[tuple[Path, Path]]:
+        """Lease and state of every share that has one of the two."""
+        folder = self.root / TASKS
+        names = {path.stem for path in folder.glob("[!.]*") if path.suffix in (".lease", ".safetensors")}
+        return [(self.lease_path(name), self.state_path(name)) for name in sorted(names)]
+
+    def forget_job(self, share) -> None:
+        """A share that was given to a job is done."""
+        path = self.job_path(share)
         path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # not the last there
             path.parent.rmdir()

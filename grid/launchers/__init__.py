@@ -1,4 +1,4 @@
-"""The registry of launchers: where the processes run that do a grid's layers.
+"""The registry of launchers: where the processes run that do the shares of some work.
 
 The command line reads their names here, so a launcher is imported only when it launches.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 class Launcher:
     """One way to launch the work.
 
-    module: has `launch(experiment)`, which returns whether the grid is done when it returns.
+    module: has `launch(job)`, which returns whether the work (grid.work) is done when it returns.
     about: for --help.
     is_elsewhere: the work is done on other machines, so nothing is checked or read here that needs a model or a GPU.
     """
@@ -20,12 +20,12 @@ class Launcher:
     about: str
     is_elsewhere: bool = False
 
-    def launch(self, experiment) -> bool:
-        return importlib.import_module(self.module).launch(experiment)
+    def launch(self, job) -> bool:
+        return importlib.import_module(self.module).launch(job)
 
 
 LAUNCHERS = {
     "here": Launcher("grid.launchers.here", "this process"),
     "processes": Launcher("grid.launchers.processes", "processes N, of this machine"),
-    "slurm": Launcher("grid.launchers.slurm", "a Slurm array, a task per layer", is_elsewhere=True),
+    "slurm": Launcher("grid.launchers.slurm", "a Slurm array, a task per share", is_elsewhere=True),
 }

@@ -1,13 +1,12 @@
 """Do the work in this process."""
 
-from grid.experiment import Experiment
 from grid.progress import Progress
-from grid.work import do_layers
+from grid.work import Job, do_shares
 
 
-def launch(experiment: Experiment) -> bool:
-    spec = experiment.prepare()
-    if spec.configs:
-        with Progress(len(spec.configs), spec.steps(spec.configs)) as progress:
-            do_layers(spec, progress)
+def launch(job: Job) -> bool:
+    work = job.prepare()
+    if work.shares():
+        with Progress(*work.size()) as progress:
+            do_shares(work, job.worker, progress)
     return True

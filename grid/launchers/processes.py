@@ -18,10 +18,8 @@ from dataclasses import replace
 from common.errors import UserError
 from common.stopping import Stopped, held, listening, stop_here
 from grid.devices import use_gpu
-from grid.experiment import Experiment
 from grid.progress import Progress
-from grid.spec import GridSpec
-from grid.work import do_layers, say_who
+from grid.work import Job, Work, do_shares, say_who
 from imports import torch, tqdm
 from models import load_subject
 
@@ -30,23 +28,23 @@ PATIENCE = 8.0  # seconds that a process is given to stop once its parent is gon
 MOST_PATIENCE = 300.0  # and while it is there: to write a large training to a slow disk takes a while
 
 
-def launch(experiment: Experiment) -> bool:
+def launch(job: Job) -> bool:
     """Raises UserError if a process meets an error of the user or is killed."""
-    spec = experiment.prepare()
-    if not spec.configs:
+    work = job.prepare()
+    if not work.shares():
         return True
-    sent = replace(spec, inputs=replace(spec.inputs, subject=None, cache=None))  # a model is read faster than sent
+    sent = replace(work, inputs=replace(work.inputs, subject=None, cache=None))  # a model is read faster than sent
     # As bytes: tensors on their own would go through a socket of this process, which a kill in the midst leaves broken.
-    sent = pickle.dumps(sent)
-    n = min(experiment.settings.workers, len(spec.layers()))
+    sent = pickle.dumps((sent, job.worker))
+    n = min(job.settings.workers, len(work.shares()))
     context = multiprocessing.get_context("spawn")  # fork copies torch's lock state but not its threads
     with (
         held(),
-        Progress(len(spec.configs), spec.steps(spec.configs)) as progress,
+        Progress(*work.size()) as progress,
         ProcessPoolExecutor(n, context, initializer=_live_with_parent) as pool,
     ):
         try:
-            _watch(_start(pool, sent, n), spec, progress)
+            _watch(_start(pool, sent, n), work, progress)
         except BaseException:
             _stop(multiprocessing.active_children())
             raise
@@ -75,17 +73,17 @@ def _stop(processes: list) -> None:
             process.kill()
 
 
-def _watch(works: list[Future], spec: GridSpec, progress: Progress) -> None:
+def _watch(works: list[Future], work: Work, progress: Progress) -> None:
     """Show how far the work is until it is done.  Raises Stopped, and what a process raised."""
     waiting, told = set(works), set()
     while waiting:
         stop_here()
         done, waiting = wait(waiting, EVERY, FIRST_EXCEPTION)
-        say_who(spec, told, {process.pid for process in multiprocessing.active_children()})
-        progress.found(*spec.count())
-        for work in done:
+        say_who(work, told, {process.pid for process in multiprocessing.active_children()})
+        progress.found(*work.count())
+        for ended in done:
             try:
-                work.result()
+                ended.result()
             except BrokenProcessPool:
                 raise UserError(
                     "a worker was killed (the system may be out of memory); finished runs are kept: run the same "
@@ -97,21 +95,21 @@ def _watch(works: list[Future], spec: GridSpec, progress: Progress) -> None:
 
 
 def _work(sent: bytes, number: int, every: float) -> None:
-    """Do layers until there are none.
+    """Do shares until there are none.
 
-    sent: the grid, from the process that started this one; number: of this process; every: seconds between two renewals
-    of a lease.
+    sent: the work and what does it, from the process that started this one; number: of this process; every: seconds
+    between two renewals of a lease.
     """
     try:
         with listening(signal.SIGTERM):
-            spec: GridSpec = pickle.loads(sent)  # noqa: S301 - it comes from the process that started this one
-            s = spec.settings
+            work, worker = pickle.loads(sent)  # noqa: S301 - it comes from the process that started this one
+            s = work.settings
             tqdm.tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system's, which a kill leaves behind
             torch.set_num_threads(s.threads or 1)
             use_gpu(s, number)
             subject = load_subject(s.place.path, s.device, s.dtype, s.spread)
-            spec = replace(spec, inputs=replace(spec.inputs, subject=subject))
-            do_layers(spec, Progress(0, 0, shown=False), every=every)
+            work = replace(work, inputs=replace(work.inputs, subject=subject))
+            do_shares(work, worker, Progress(0, 0, shown=False), every=every)
     except Stopped:  # what is to be kept was; the pool would have an idle process wait for more
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)

@@ -1,6 +1,6 @@
-"""Submit the work to a Slurm cluster: one array, a task per layer, through submitit.
+"""Submit the work to a Slurm cluster: one array, a task per share, through submitit.
 
-This process only submits.  A task reads the same command line on its machine, and does its layer as any process does
+This process only submits.  A task reads the same command line on its machine, and does its share as any process does
 (grid/work.py); all that tasks share is the folder of results.  Asked to make room or out of time, a task stops between
 two steps, keeps its training there, and has Slurm queue it again.
 """
@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from common import command
@@ -19,15 +20,10 @@ from common.files import write_json
 from common.paths import HOME
 from common.stopping import listening
 from common.text import filled
-from grid.devices import settle
-from grid.experiment import Experiment
-from grid.layers import model_info
-from grid.plan import plan
 from grid.progress import Progress
-from grid.settings import Settings, read_settings
+from grid.shares import Share
 from grid.status import states_in_queue, task_of
-from grid.work import clear_away, do_layers
-from results.store import Store
+from grid.work import Job, clear_away, do_shares
 
 TIME = "60"  # minutes, unless --slurm time= says otherwise; a task that needs more goes on after it is queued again
 MOST_TIMEOUTS = 50
@@ -35,14 +31,13 @@ MOST_TIMEOUTS = 50
 
 @dataclass
 class Task:
-    """A layer of a grid, to be called on another machine.  argv: of main.py; replaced: see grid.spec.GridSpec."""
+    """A share of a job, to be called on another machine.  again: see `grid.work.Job`."""
 
-    argv: list[str]
-    layer: int
-    replaced: dict
+    share: Share
+    again: Callable[[], Job]
 
     def __call__(self) -> None:
-        """Do the layer; exits with the code that the command would have."""
+        """Do the share; exits with the code that the command would have."""
         queue_again = signal.getsignal(signal.SIGUSR2)  # submitit's: as `checkpoint` says, then scontrol requeue, exit
         with listening(signal.SIGUSR2):
             code = command.run(self._work, "what is done is kept, and so is the training")
@@ -60,42 +55,35 @@ class Task:
     def _work(self) -> None:
         from imports import submitit
 
-        settings = read_settings(self.argv)
-        settle(settings)
-        runs = [run for run in plan(settings, model_info(settings)) if run.layer == self.layer]
-        settings.layers = [self.layer]
-        store = Store(settings.output, settings.model)
-        spec = Experiment(settings, store, runs, replaced=self.replaced).prepare()
+        job = self.again()
+        work = job.prepare()
         log = submitit.JobEnvironment().paths.stderr
-        with Progress(len(spec.configs), spec.steps(spec.configs)) as progress:
-            do_layers(spec, progress, log=str(log))
-        clear_away([self.layer], store)
-        store.forget_job(self.layer)
+        with Progress(*work.size()) as progress:
+            do_shares(work, job.worker, progress, log=str(log))
+        clear_away(job.store)
+        job.store.forget_job(self.share)
 
 
-def launch(experiment: Experiment) -> bool:
+def launch(job: Job) -> bool:
     """Submit what is neither done nor in the queue.  Raises UserError if Slurm or submitit is not here, or refuses."""
     from imports import submitit
 
-    settings, store = experiment.settings, experiment.store
+    store = job.store
     if shutil.which("sbatch") is None:
         raise UserError("there is no sbatch on this machine; start where jobs are submitted, or use --launcher here")
     store.prepare()
-    replaced = {run: store.stamp(run) for run in experiment.runs} if settings.force else {}
-    unfinished = {run.layer for run in experiment.runs if not store.is_done(run) or settings.force}
-    queued = {layer for layer in unfinished if states_in_queue([task_of(store, layer)])}
-    for layer in sorted(queued):
-        print(f"layer {layer} is in the queue already, as Slurm job {task_of(store, layer)['job']}")
-    tasks = [
-        Task(settings.argv, layer, {run: stamp for run, stamp in replaced.items() if run.layer == layer})
-        for layer in sorted(unfinished - queued)
-    ]
+    left = job.left()
+    queued = [share for share in left if states_in_queue([task_of(store, share)])]
+    for share in queued:
+        print(f"{share.name} is in the queue already, as Slurm job {task_of(store, share)['job']}")
+    tasks = [Task(share, job.again(share)) for share in left if share not in queued]
     if tasks:
         executor = submitit.SlurmExecutor(store.root / "slurm", max_num_timeout=MOST_TIMEOUTS)
-        executor.update_parameters(**_parameters(settings))
-        for task, job in zip(tasks, _submit(executor, tasks), strict=True):
-            write_json(store.job_path(task.layer), {"job": job.job_id, "log": str(job.paths.stderr)})
-            print(f"layer {task.layer}: Slurm job {job.job_id}")
+        executor.update_parameters(**_parameters(job.settings.slurm))
+        for task, submitted in zip(tasks, _submit(executor, tasks), strict=True):
+            about = {"job": submitted.job_id, "log": str(submitted.paths.stderr)}
+            write_json(store.job_path(task.share), about)
+            print(f"{task.share.name}: Slurm job {submitted.job_id}")
     elif not queued:
         print("all cells are done; --collect prints the table")
     print(filled(f"logs: {store.root / 'slurm'}; how far it is: the same command with --status; then --collect"))
@@ -113,9 +101,9 @@ def _submit(executor, tasks: list[Task]) -> list:
         raise UserError(f"Slurm did not take the job: {said}; see --slurm") from None
 
 
-def _parameters(settings: Settings) -> dict:
+def _parameters(given: dict[str, str]) -> dict:
     """--slurm as submitit takes it: all of sbatch's options as they are, but time and the tasks at once as numbers."""
-    options = {"time": TIME, **settings.slurm}
+    options = {"time": TIME, **given}
     at_once = options.pop("array", "256").removeprefix("%")
     if not at_once.isdecimal() or int(at_once) < 1:
         raise UserError(f"--slurm array={at_once} is no number of tasks to run at once, such as array=8")

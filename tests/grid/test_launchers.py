@@ -217,14 +217,14 @@ def test_result_that_another_command_made_meanwhile_with_other_settings(toy_worl
     argv = ["--model", "toy", "--methods", "none", "--targets", "country", "--layers", "2", "--max-pairs", "32"]
     other, _ = run(tmp_path / "other", *argv)
 
-    def do_layers(spec, progress):
+    def do_shares(spec, worker, progress):
         for path in other.glob("country/none/*"):
             shutil.copy(path, spec.store.root / "country")
         (spec.store.root / "country" / "none").mkdir()
         for path in (spec.store.root / "country").glob("layer*"):
             path.rename(path.parent / "none" / path.name)
 
-    monkeypatch.setattr(here, "do_layers", do_layers)
+    monkeypatch.setattr(here, "do_shares", do_shares)
     monkeypatch.chdir(tmp_path)
     assert main([*argv[:-1], "40", "--output", "out"]) == 2
     require_words(error_line(capsys.readouterr().err), ["layer02-seed0.json"])

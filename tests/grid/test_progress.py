@@ -46,7 +46,7 @@ def test_no_line_twice(capsys, clock):
 def test_what_is_not_shown_is_told_in_the_lease(capsys, clock, tmp_path):
     shown = Progress(0, 0, shown=False)
     with Lease.take(tmp_path / "tasks" / "layer02.lease") as lease:
-        shown.begin_layer(lease, steps=400, steps_done=100)
+        shown.begin_share(lease, steps=400, steps_done=100)
         shown.begin("country das L2")
         clock[0] += 10
         shown.step(50, 0.25, 0.5)

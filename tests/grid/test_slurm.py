@@ -3,6 +3,7 @@
 Skipped where Slurm's daemons are not installed: apt-get install slurmctld slurmd slurm-client munge.
 """
 
+import json
 import shutil
 import subprocess
 import time
@@ -89,6 +90,36 @@ def test_task_that_meets_an_error_of_the_user(slurm, toy_world, tmp_path):
     wait_until(lambda: not said("squeue", "-h"), "it has ended")
     _, out, _ = finish(start(*argv, "--status"))
     require_words(" ".join(out.split()), ["2 cells: 0 done, 2 failed", "failed: das diverged", "lower --lr"])
+
+
+def test_saes_scored_by_tasks(slurm, toy_world, tmp_path):
+    """A task per layer and SAE; one is killed, and the same command takes it again."""
+    code = "import sys, eval_sae; sys.exit(eval_sae.main())"
+    saes = ("--model", "toy", "--device", "cpu", "--methods", "openai", "bloom", "--layers", "2", "3")
+
+    def scored(folder: Path, *more: str) -> str:
+        status, out, err = finish(start(*saes, *more, "--output", folder, code=code))
+        assert status == 0, err
+        return out
+
+    def rows(folder: Path) -> list[dict]:
+        found = json.loads((folder / "toy" / "sae-quality.json").read_text())["rows"]
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in found]
+
+    scored(tmp_path / "one")
+    out = scored(tmp_path / "out", *SLURM, "--per", "method")
+    job = out.partition("Slurm job ")[2].partition("_")[0]
+    require_words(out, [f"layer 2, openai: Slurm job {job}_0", f"layer 3, bloom: Slurm job {job}_3"])
+    wait_until(lambda: f"{job}_0" in said("squeue", "-h", "-t", "RUNNING", "-o", "%i"), "the first task runs")
+    said("scancel", "--signal=KILL", f"{job}_0")
+    wait_until(lambda: not said("squeue", "-h"), "all have ended")
+    assert scored(tmp_path / "out", "--status", "--per", "method").startswith("4 cells: 3 done, 1 failed\n")
+    require_words(scored(tmp_path / "out", *SLURM, "--per", "method"), ["layer 2, openai: Slurm job "])
+    wait_until(lambda: not said("squeue", "-h"), "all is done")
+    assert scored(tmp_path / "out", "--collect") == scored(tmp_path / "one").replace("/one/", "/out/")
+    assert rows(tmp_path / "out") == rows(tmp_path / "one")
+    shutil.rmtree(tmp_path / "out" / "toy" / "slurm")
+    require_no_leftovers(tmp_path / "out" / "toy")
 
 
 def test_slurm_that_refuses(slurm, toy_world, tmp_path):

@@ -28,7 +28,7 @@ def trainer_of(output, *more) -> Trainer:
     settings.device, settings.joint = "cpu", 4
     runs = plan(settings, model_info(settings))
     trainer = Trainer(Experiment(settings, Store(output, "toy"), runs).check(), progress=False)
-    trainer._begin_layer()
+    trainer._begin()
     return trainer
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from helpers_cli import error_line, require_words
+from helpers_cli import error_line, finish, require_words, start
 from helpers_grid import require_no_leftovers
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import main
 import models
 from results.collecting import read_folder
+from results.store import Store
 
 ATTRIBUTES = ("country", "continent", "language")
 LAYER = 2
@@ -174,6 +175,18 @@ def test_model_is_asked_once(done, ravel_world, tmp_path, monkeypatch, capsys):
     assert main.main(flags(ravel_world, tmp_path, *few, "--max-entities", "60")) == 2
     assert asked[2:] == [2 * 5 * 60]
     require_words(error_line(capsys.readouterr().err), ("another configuration", "limits"))
+
+
+def test_one_of_several_commands_asks(done, ravel_world, tmp_path):
+    """As Slurm's tasks do, that start at once in a folder that was made for them."""
+    Store(tmp_path, str(ravel_world)).root.mkdir(parents=True)
+    few = ("--methods", "none", "--targets", "country")
+    commands = [start(*flags(ravel_world, tmp_path, *few)) for _ in range(3)]
+    ended = [finish(command) for command in commands]
+    assert [status for status, _, _ in ended] == [0, 0, 0], ended
+    assert sum("asking" in err for _, _, err in ended) == 1
+    assert len({out for _, out, _ in ended}) == 1
+    require_no_leftovers(Store(tmp_path, str(ravel_world)).root)
 
 
 BAD = [

@@ -1,0 +1,125 @@
+"""OUTPUT/MODEL/sae-quality.json: the scores of SAEs, to which several processes may add at once."""
+
+import time
+from dataclasses import dataclass
+
+from common.errors import UserError
+from common.files import read_config, write_json
+from common.leases import Lease
+from featurizers.methods import METHODS
+from grid.inputs import Inputs
+from quality.names import SCORES_FILE
+from results.provenance import difference
+from results.store import Store
+
+FILE_FORMAT = 1
+LEASE = "scores"  # of the file itself, while it is read, changed and written
+PAUSE = 0.1  # seconds between two looks at it
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One SAE, read with or without centring."""
+
+    method: str
+    layer: int
+    raw_residual: bool
+
+
+def cell_of(row: dict) -> Cell:
+    return Cell(*(row.get(name) for name in ("method", "layer", "raw_residual")))
+
+
+def rows_there(store: Store) -> list[dict]:
+    """The rows of the file as it is, whatever they were made with; none if there is no such file."""
+    try:
+        return [row for row in read_config(store.root / SCORES_FILE)["rows"] if isinstance(row, dict)]
+    except (UserError, KeyError, TypeError):
+        return []
+
+
+def n_cities_there(store: Store) -> int:
+    """How many cities the scores of the file are of."""
+    return read_config(store.root / SCORES_FILE)["config"]["n_cities"]
+
+
+class ScoreStore:
+    """The file: its rows, and adding to them."""
+
+    def __init__(self, store: Store, inputs: Inputs):
+        """Raises UserError if a file is there that is broken or was made with other settings (unless --force)."""
+        self.store, self.sae_digests = store, inputs.sae_digests
+        self.path = store.root / SCORES_FILE
+        s = inputs.settings
+        self.replaces = s.force  # whatever is there that does not fit
+        self.config = {
+            "format": FILE_FORMAT,
+            "model": s.model,
+            "model_digest": inputs.model_digest,
+            "prompt": s.prompt,
+            "unfiltered": s.unfiltered,
+            "n_cities": len(inputs.prompts),
+            "cities_digest": inputs.prompts.digest(),
+        }
+        self.rows: list[dict] = self._kept()
+
+    def _kept(self) -> list[dict]:
+        """Read the rows that are still valid.  Raises UserError as above."""
+        if not self.path.exists():
+            return []
+        wrong, rows, digests = "", [], self.sae_digests
+        try:
+            content = read_config(self.path)
+            differs = difference(content["config"], self.config)
+            rows = content["rows"]
+            # A method that needs SAEs bears the name of their release.
+            of_another = [
+                f"{row['method']} SAE of layer {row['layer']}"
+                for row in rows
+                if row.get("sae_digest") != digests.get((row.get("method"), row.get("layer")), row.get("sae_digest"))
+            ]
+        except (UserError, KeyError, TypeError, AttributeError):
+            wrong, rows = f"cannot read the scores in {self.path}; remove the file, or redo it with --force", []
+        else:
+            if differs:
+                wrong, rows = f"another configuration ({differs})", []
+            elif of_another:
+                wrong = f"another {of_another[0]}"
+            if wrong:
+                wrong = f"{self.path} was made with {wrong}; redo it with --force, or keep both with another --output"
+        if wrong and not self.replaces:
+            raise UserError(wrong)
+        return rows
+
+    def rows_of(self, cell: Cell) -> list[dict]:
+        return [row for row in self.rows if cell_of(row) == cell]
+
+    def look(self) -> None:
+        """See what others have added.  Raises UserError as `__init__` does."""
+        self.rows = self._kept()
+
+    def add(self, fresh: list[dict], origin: dict) -> None:
+        """Replace the rows of the same SAEs, and save.
+
+        origin: what computed them, as `results.provenance.provenance` tells it.
+        """
+        again = {cell_of(row) for row in fresh}
+        self._change(lambda rows: [*(row for row in rows if cell_of(row) not in again), *fresh], origin)
+
+    def forget(self, cells: list[Cell]) -> None:
+        """Remove the rows of SAEs that are to be scored again, and all that do not fit; what is there then counts."""
+        if self.path.exists():
+            self._change(lambda rows: [row for row in rows if cell_of(row) not in cells], {})
+        self.replaces = False
+
+    def _change(self, change, origin: dict) -> None:
+        """Read the file, change its rows and write it, while nobody else does."""
+        while (lease := Lease.take(self.store.lease_path(LEASE))) is None:
+            time.sleep(PAUSE)
+        with lease:
+            order = {method: i for i, method in enumerate(METHODS)}
+            self.rows = sorted(
+                change(self._kept()),
+                key=lambda r: (r["layer"], order.get(r["method"], len(order)), r["raw_residual"], r["attribute"]),
+            )
+            write_json(self.path, {"format": FILE_FORMAT, "config": self.config, "rows": self.rows, **origin})

@@ -1,0 +1,126 @@
+"""SAEs scored by several processes and commands on one folder: each once, as one process scores them."""
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from helpers_cli import error_line, finish, require_words, start
+from helpers_grid import require_no_leftovers
+
+import eval_sae
+from quality import scoring
+
+EVAL = "import sys, eval_sae; sys.exit(eval_sae.main())"
+SAES = ("--model", "toy", "--device", "cpu", "--methods", "openai", "bloom", "--layers", "1", "2", "3")
+SAES = (*SAES, "--raw-residual")
+N_ROWS = 2 * 2 * 3 * 2  # families, with centring and without, layers, attributes
+
+
+def evaluate(*argv) -> int:
+    return eval_sae.main([str(word) for word in argv])
+
+
+def rows(root: Path) -> list[dict]:
+    return json.loads((root / "sae-quality.json").read_text())["rows"]
+
+
+def without_times(found: list[dict]) -> list[dict]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in found]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(toy_world, tmp_path_factory) -> list[dict]:
+    """What one process finds."""
+    output = tmp_path_factory.mktemp("undisturbed")
+    assert evaluate(*SAES, "--output", output) == 0
+    return without_times(rows(output / "toy"))
+
+
+@pytest.mark.parametrize("per", ["layer", "method"])
+def test_processes(undisturbed, tmp_path, per, capsys):
+    status, out, err = finish(start(*SAES, "--workers", "2", "--per", per, "--output", tmp_path, code=EVAL))
+    assert status == 0, err
+    assert len(undisturbed) == N_ROWS
+    assert without_times(rows(tmp_path / "toy")) == undisturbed
+    require_no_leftovers(tmp_path / "toy")
+    assert evaluate(*SAES, "--output", tmp_path) == 0  # nothing is scored again
+    assert capsys.readouterr().out == out
+
+
+def test_three_commands_at_once(undisturbed, tmp_path):
+    """Two of the same SAEs and one of a part of them: each is scored once, none is lost."""
+    part = [word for word in SAES if word not in ("openai", "1")]
+    commands = [start(*argv, "--output", tmp_path, code=EVAL) for argv in (SAES, SAES, part)]
+    seen: dict[tuple, set] = {}
+    while any(command.poll() is None for command in commands):
+        if (tmp_path / "toy" / "sae-quality.json").exists():
+            for row in rows(tmp_path / "toy"):
+                seen.setdefault(tuple(row[k] for k in ("method", "layer", "raw_residual")), set()).add(row["seconds"])
+        time.sleep(0.02)
+    for command in commands:
+        status, _, err = finish(command)
+        assert status == 0, err
+    assert without_times(rows(tmp_path / "toy")) == undisturbed
+    assert all(len(times) == 1 for times in seen.values()), "an SAE was scored twice"
+    require_no_leftovers(tmp_path / "toy")
+
+
+def test_stopped_and_begun_again(undisturbed, tmp_path, monkeypatch, capsys):
+    """What is scored is kept, SAE by SAE; --status and --collect tell of it."""
+    output = ("--output", tmp_path)
+    assert evaluate(*SAES, "--collect", *output) == 2
+    require_words(error_line(capsys.readouterr().err), ["none of 12 SAEs is scored", "--status"])
+    real = scoring.Scorer._score
+
+    def stop_at_third(self, cell):
+        if (tmp_path / "toy" / "sae-quality.json").exists() and len(rows(tmp_path / "toy")) == 4:
+            signal.raise_signal(signal.SIGINT)
+        return real(self, cell)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring.Scorer, "_score", stop_at_third)
+        assert evaluate(*SAES, *output) == 130
+    assert "what is scored is kept" in capsys.readouterr().err
+    assert len(rows(tmp_path / "toy")) == 4
+    assert evaluate(*SAES, "--status", *output) == 0
+    require_words(capsys.readouterr().out, ["12 cells: 2 done, ", "layer 1  2/4 done", "layer 3  0/4 done; missing"])
+    assert evaluate(*SAES, "--collect", *output) == 0
+    out, err = capsys.readouterr()
+    assert "2 of 12 SAEs are scored; the others are left out" in err
+    assert out.count("openai") >= 2
+    assert evaluate(*SAES, *output) == 0
+    assert without_times(rows(tmp_path / "toy")) == undisturbed
+    require_no_leftovers(tmp_path / "toy")
+
+
+def test_force_scores_again_and_replaces_what_does_not_fit(undisturbed, tmp_path):
+    assert evaluate(*SAES, "--output", tmp_path) == 0
+    file = tmp_path / "toy" / "sae-quality.json"
+    content = json.loads(file.read_text())
+    for row in content["rows"]:
+        row["city"]["squared_error"] = -1.0
+    file.write_text(json.dumps(content))
+    again = ("--workers", "2", "--force", "--output", tmp_path)
+    status, _, err = finish(start(*SAES, *again, code=EVAL))
+    assert status == 0, err
+    assert without_times(rows(tmp_path / "toy")) == undisturbed
+    content["config"]["n_cities"] = 3
+    file.write_text(json.dumps(content))
+    status, _, err = finish(start(*SAES, *again, code=EVAL))
+    assert status == 0, err
+    assert without_times(rows(tmp_path / "toy")) == undisturbed
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--launcher", "slum"], ["unknown launcher 'slum' (did you mean slurm?)"]),
+        (["--per", "sae"], ["--per", "invalid choice: 'sae'"]),
+        (["--check", "--status"], ["--status plays no part in --check"]),
+    ],
+)
+def test_flags_that_make_no_sense(tmp_path, capsys, flags, words):
+    assert evaluate(*SAES[:-1], *flags, "--output", tmp_path) == 2
+    require_words(error_line(capsys.readouterr().err), words)
