@@ -158,14 +158,15 @@ class Subject:
     # ------------------------------------------------------------ what is frozen
 
     def harvest(
-        self, prompts: Prompts, layers: list[int], batch_size: int = 64, progress: bool = True
+        self, prompts: Prompts, layers: list[int], batch_size: int = 64, progress: bool = True, answers: bool = True
     ) -> ActivationCache:
         """Run every prompt once and keep what the fast path needs at these layers: an `ActivationCache`.
 
+        answers: its `best_R` too, which takes the rest of the model.
         Raises UserError if the fast path answers otherwise than the model (it compares some prompts).
         """
         harvest = Harvest(self.layers, prompts, layers, self.device)
-        cache = AtOnce(batch_size, "prompts")(lambda n: harvest.run(n, progress))
+        cache = AtOnce(batch_size, "prompts")(lambda n: harvest.run(n, progress, answers))
         self._compare(cache)
         return cache
 

@@ -50,7 +50,7 @@ def ravel_prompts(n_entities: int, n_templates: int, vocabulary: int) -> Prompts
 
 
 def step_of(subject: Subject, prompts: Prompts, layer: int, pairs: PairBatch) -> Stepper:
-    cache = subject.harvest(prompts, [layer], progress=False)
+    cache = subject.harvest(prompts, [layer], progress=False, answers=False)
     featurizer = Neuron(subject.d_model)
     return Stepper(FastEngine(subject, cache, layer, featurizer), featurizer, torch.randn(subject.d_model), pairs)
 
@@ -79,7 +79,7 @@ def main() -> None:
         verdicts.append(verdict(f"RAVEL's / the paper's at L = {layer}", ratios(*times), most=WANTED_STEP))
     before = peak_gb()
     prompts = ravel_prompts(args.entities, args.templates, n_words)
-    seconds = timed(lambda: subject.harvest(prompts, [5], progress=False)) / 1000
+    seconds = timed(lambda: subject.harvest(prompts, [5], progress=False, answers=False)) / 1000
     n = len(prompts.rows)
     print(f"\nharvest of {args.entities} entities x {args.templates} templates = {n:,} prompts at layer 5:")
     print(f"{seconds:.0f} s, {n / seconds:.0f} a second; peak memory {peak_gb():.2f} GB ({before:.2f} before)")

@@ -1,12 +1,9 @@
 """Read settings files without running what is in them; write files so that they appear whole or not at all."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,7 +54,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         with writing(f"write {path}"):
             path.parent.mkdir(parents=True, exist_ok=True)
             write(temporary)
-            temporary.chmod(0o666 & ~_umask())  # safetensors would let only the owner read
+            temporary.chmod(0o666 & ~umask())  # safetensors would let only the owner read
             os.replace(temporary, path)
     finally:
         with contextlib.suppress(OSError):
@@ -78,33 +75,6 @@ def write_json(path: Path, content) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text))
 
 
-def build_once(folder: Path, is_built: Callable[[], bool], build: Callable[[Path], object]) -> None:
-    """Have `build` fill a folder, unless it is there already, in one process at a time.  Raises OSError.
-
-    It is built within a folder beside its place and moved when whole, so an interrupted
-    build is simply redone; one that was there before is replaced.
-    """
-    if is_built():
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.parent / f".{folder.name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # a second process waits here, and then finds it built
-        if is_built():
-            return
-        prefix = f".{folder.name}-building-"
-        for leftover in folder.parent.glob(prefix + "*"):  # of a killed build, as we hold the lock
-            shutil.rmtree(leftover)
-        with tempfile.TemporaryDirectory(prefix=prefix, dir=folder.parent) as around:
-            building = Path(around, folder.name)
-            building.mkdir()
-            build(building)
-            for path in building.rglob("*"):
-                if path.is_file():
-                    path.chmod(0o666 & ~_umask())  # safetensors lets only the owner read
-            shutil.rmtree(folder, ignore_errors=True)
-            building.rename(folder)
-
-
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files below a folder that nobody writes any more.
 
@@ -122,7 +92,7 @@ def remove_leftovers(folder: Path) -> None:
                 path.unlink()
 
 
-def _umask() -> int:
+def umask() -> int:
     mask = os.umask(0)  # it can only be read by setting it
     os.umask(mask)
     return mask

@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -132,17 +133,28 @@ class Lease:
         self._beat.start()
         return self
 
+    def let_go(self) -> None:
+        """Remove the file, if it is still ours."""
+        self._end()
+        with contextlib.suppress(OSError, Lost):
+            self.require()
+            self.path.unlink(missing_ok=True)
+
     def __exit__(self, kind, error, _) -> None:
+        if isinstance(error, Exception) and not isinstance(error, Lost):
+            self._end()
+            self.owner.error = (" ".join(str(error).split()) or kind.__name__)[:500]
+            with contextlib.suppress(OSError, Lost):  # the folder is gone or full: then the lease grows old
+                self._renew()
+        else:
+            self.let_go()
+            with contextlib.suppress(OSError):  # not the last there
+                self.path.parent.rmdir()
+
+    def _end(self) -> None:
+        """Renew it no more."""
         self._ended.set()
         self._beat.join()
-        with contextlib.suppress(OSError, Lost):  # the folder is gone or full: then the lease grows old
-            if isinstance(error, Exception) and not isinstance(error, Lost):
-                self.owner.error = (" ".join(str(error).split()) or kind.__name__)[:500]
-                self._renew()
-            else:
-                self.require()
-                self.path.unlink(missing_ok=True)
-                self.path.parent.rmdir()  # if it was the last there
 
     def require(self) -> None:
         """Raises Lost if the lease is another's now."""
@@ -169,6 +181,25 @@ class Lease:
                     self._renew()
                 except Lost:
                     return
+
+
+@contextlib.contextmanager
+def alone(path: Path, pause: float = 0.2) -> Iterator[None]:
+    """Hold a lease within; while another process has it, wait, looking every `pause` seconds.
+
+    It goes whatever happens within, and so does its folder, if it was made for it.
+    """
+    is_new = not path.parent.exists()
+    while (lease := Lease.take(path)) is None:
+        time.sleep(pause)
+    lease.__enter__()
+    try:
+        yield
+    finally:
+        lease.let_go()
+        if is_new:
+            with contextlib.suppress(OSError):  # not the last there
+                path.parent.rmdir()
 
 
 def _text(owner: Owner) -> str:

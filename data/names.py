@@ -9,6 +9,13 @@ RAVEL = {
     "physical_object": ("category", "color", "size", "texture"),
     "verb": ("definition", "singular", "past_tense", "pronunciation"),
 }
+CALLED = {  # an entity of a type, and several, in running text
+    "city": ("city", "cities"),
+    "nobel_prize_winner": ("Nobel Prize winner", "Nobel Prize winners"),
+    "occupation": ("occupation", "occupations"),
+    "physical_object": ("object", "objects"),
+    "verb": ("verb", "verbs"),
+}
 ENTITY = "entity"  # what intervals may take to be independent, besides the values of an attribute
 
 # few-shot: the paper's.  bare: the tokenizer's start token and the question alone, for models
@@ -55,6 +62,8 @@ def is_isolation(kind: str) -> bool:
 
 def plural(unit: str) -> str:
     """Of a cluster's unit, in words: countries, cities, values of work_location."""
+    if unit in CALLED:
+        return CALLED[unit][1]
     if "_" in unit:
         return f"values of {unit}"
     return unit[:-1] + "ies" if unit.endswith("y") else unit + "s"

@@ -21,6 +21,7 @@ from decoder.layers import PADDING, Layers, as_residual
 from imports import functional, torch, transformers
 
 COMPARED = 4  # prompts whose logits are kept, to compare the fast path with
+OF_ROWS = ("_R", "_RS", "_RO")  # how names end of what there is one of per row
 
 
 @dataclass
@@ -45,7 +46,7 @@ class ActivationCache:
     residuals: dict[int, torch.Tensor]
     positions_RS: torch.Tensor
     end_R: torch.Tensor  # index into S of the position that answers
-    best_R: torch.Tensor  # the model's own likeliest next token
+    best_R: torch.Tensor | None  # the model's own likeliest next token, where that was asked for
     prefixes: list[Prefix]
     prefix_of_R: torch.Tensor
     prefix_positions: torch.Tensor  # [prefixes, P]
@@ -66,8 +67,8 @@ class ActivationCache:
 
     def pick(self, rows: list[int]) -> ActivationCache:
         """The same for these rows of the prompts."""
-        index = torch.tensor(rows, dtype=torch.long, device=self.best_R.device)
-        of_row = {name: getattr(self, name)[index] for name in vars(self) if name.endswith(("_R", "_RS", "_RO"))}
+        index = torch.tensor(rows, dtype=torch.long, device=self.end_R.device)
+        of_row = {name: x[index] for name, x in vars(self).items() if name.endswith(OF_ROWS) and x is not None}
         residuals = {layer: x_RSD[index] for layer, x_RSD in self.residuals.items()}
         some = {i: self.some_logits[row] for i, row in enumerate(rows) if row in self.some_logits}
         kept = {"prompts": self.prompts.pick(rows), "residuals": residuals, "some_logits": some}
@@ -91,6 +92,10 @@ class ActivationCache:
 
 
 # ---------------------------------------------------------------- harvesting
+
+
+class _Enough(Exception):
+    """A forward pass has gone as far as it is needed."""
 
 
 class Harvest:
@@ -120,7 +125,8 @@ class Harvest:
             best[torch.tensor(rows, device=self.device)] = logits_BV.argmax(-1).to(self.device)
         return best
 
-    def run(self, batch_size: int, progress: bool) -> ActivationCache:
+    def run(self, batch_size: int, progress: bool, answers: bool = True) -> ActivationCache:
+        """answers: whether to keep `best_R` too; without, the suffixes run no further than the last layer asked for."""
         rows, lengths = self.prompts.rows, [len(prefix.tokens) for prefix in self.prefixes]
         n_own, n_suffix = self.n_own, self.n_suffix
         R, S, n_slots = len(rows), max(n_suffix), max(n_own)
@@ -128,7 +134,7 @@ class Harvest:
         self.residuals = {layer: torch.zeros(R, S, D, device=device) for layer in self.layers}
         self.own_residuals = {layer: torch.zeros(1 + sum(n_own), D, device=device) for layer in self.layers}
         self.own_keys_values: list = [None] * len(self.decoder)
-        self.best = torch.zeros(R, dtype=torch.long, device=device)
+        self.best = torch.zeros(R, dtype=torch.long, device=device) if answers else None
         self.some_logits: dict[int, torch.Tensor] = {}
         own_start = list(itertools.accumulate(n_own[:-1], initial=1))
         for chosen, prefix, own in self._batches(batch_size, "harvest", progress):
@@ -178,28 +184,37 @@ class Harvest:
         kept = [(layer.keys, layer.values) for layer in cache.layers]
         return Prefix(tokens, kept, {layer: outputs[layer][0].float() for layer in self.layers})
 
-    def _run_behind(self, prefix: Prefix, rows: list[int]):
-        """Prompts behind one prefix that are equally long, as `_forward`."""
+    def _run_behind(self, prefix: Prefix, rows: list[int], n: int | None = None, last: int | None = None):
+        """Prompts behind one prefix that are equally long, as `_forward` has it; n: so many tokens of each."""
         P, B = len(prefix.tokens), len(rows)
         cache = transformers.DynamicCache()
         for i, (keys, values) in enumerate(prefix.keys_values):
             cache.update(keys.expand(B, -1, -1, -1), values.expand(B, -1, -1, -1), i)
-        return self._forward(torch.tensor([self.prompts.rows[r].tokens[P:] for r in rows], device=self.device), cache)
+        end = None if n is None else P + n
+        tokens = torch.tensor([self.prompts.rows[r].tokens[P:end] for r in rows], device=self.device)
+        return self._forward(tokens, cache, last)
 
     def _batch(self, rows: list[int], prefix: Prefix, n_own: int, own_start: list[int]) -> None:
         """Run and keep prompts behind one prefix, with equally many own tokens and equally long suffixes."""
         P = len(prefix.tokens)
-        cache, outputs, logits_BV = self._run_behind(prefix, rows)
         index = torch.tensor(rows, device=self.device)
-        self.best[index] = logits_BV.argmax(-1).to(self.device)
-        if len(self.some_logits) < COMPARED:
-            self.some_logits[rows[0]] = logits_BV[0].float()
+        is_compared = len(self.some_logits) < COMPARED
+        if self.best is not None or is_compared:
+            cache, outputs, logits_BV = self._run_behind(prefix, rows)
+            if self.best is not None:
+                self.best[index] = logits_BV.argmax(-1).to(self.device)
+            if is_compared:
+                self.some_logits[rows[0]] = logits_BV[0].float()
+        else:
+            _, outputs, _ = self._run_behind(prefix, rows, last=max(self.layers))
+            if n_own:  # only these are seen by later tokens in the layers above
+                cache, _, _ = self._run_behind(prefix, rows, n_own)
         own = torch.tensor([own_start[r] + j for r in rows for j in range(n_own)], dtype=torch.long, device=self.device)
         for layer in self.layers:
             x_BTD = outputs[layer].float().to(self.device)
             self.residuals[layer][index, : x_BTD.shape[1] - n_own] = x_BTD[:, n_own:]
             self.own_residuals[layer][own] = x_BTD[:, :n_own].flatten(0, 1)
-        for i, known in enumerate(cache.layers):
+        for i, known in enumerate(cache.layers if n_own or is_compared else ()):
             parts = [t[:, :, P : P + n_own].transpose(1, 2).flatten(0, 1) for t in (known.keys, known.values)]
             if self.own_keys_values[i] is None:
                 n = len(next(iter(self.own_residuals.values())))
@@ -207,14 +222,20 @@ class Harvest:
             for kept, part in zip(self.own_keys_values[i], parts, strict=True):
                 kept[own.to(kept.device)] = part
 
-    def _forward(self, tokens_BT, cache):
-        """A plain forward pass behind a cache: the cache, the residuals after each layer asked for, the last logits."""
+    def _forward(self, tokens_BT, cache, last: int | None = None):
+        """A plain forward pass behind a cache: the cache, the residuals after each layer asked for, the last logits.
+
+        last: the layer after which it ends; then there are no logits.
+        """
         outputs: dict[int, torch.Tensor] = {}
         modules = self.decoder.modules
-        hooks = [
-            modules[i].register_forward_hook(lambda *call, i=i: outputs.__setitem__(i, as_residual(call[2])))
-            for i in self.layers
-        ]
+
+        def keep(i: int, output) -> None:
+            outputs[i] = as_residual(output)
+            if i == last:
+                raise _Enough
+
+        hooks = [modules[i].register_forward_hook(lambda *call, i=i: keep(i, call[2])) for i in self.layers]
         P, (B, T) = cache.get_seq_length(), tokens_BT.shape
         try:
             with torch.no_grad():
@@ -226,6 +247,8 @@ class Harvest:
                     position_ids=torch.arange(P, P + T, device=tokens_BT.device).expand(B, T),
                     logits_to_keep=1,
                 )
+        except _Enough:
+            return cache, outputs, None
         finally:
             for hook in hooks:
                 hook.remove()

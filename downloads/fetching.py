@@ -6,7 +6,6 @@ sha256 was compared with the one noted in the manifest.
 """
 
 import datetime
-import fcntl
 import fnmatch
 import hashlib
 import json
@@ -19,6 +18,7 @@ from typing import BinaryIO
 
 from common.errors import UserError
 from common.files import write_json, writing
+from common.leases import Lease
 from common.progress import bar
 from common.text import shortened
 from downloads.hosts import AGAIN, Broken, RemoteFile, look
@@ -122,11 +122,10 @@ def fetch(remote: RemoteFile, part: Path) -> None:
     about = {"total": remote.size, "desc": shortened(remote.address, 40), "unit": "B", "unit_scale": True}
     with writing(f"write {part}", KEPT):
         part.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "ab") as file, bar(initial=file.tell(), **about) as done:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"another process is downloading {part}; wait for it, or end it") from None
+        lease = Lease.take(lease_of(part))
+        if lease is None:
+            raise UserError(f"another process is downloading {part}; wait for it, or end it")
+        with lease, open(part, "ab") as file, bar(initial=file.tell(), **about) as done:
             breaks = 0
             while file.tell() < remote.size:
                 before = file.tell()
@@ -142,6 +141,10 @@ def fetch(remote: RemoteFile, part: Path) -> None:
         except UserError:
             part.unlink()  # as it cannot be continued
             raise
+
+
+def lease_of(part: Path) -> Path:
+    return part.with_name(f"{part.name}.lease")
 
 
 def _append(remote: RemoteFile, file: BinaryIO, done) -> None:

@@ -19,8 +19,9 @@ import zlib
 from pathlib import Path
 
 from common import command
+from common.building import build_once
 from common.errors import UserError
-from common.files import build_once, write_json, writing
+from common.files import write_json, writing
 from common.paths import HOME
 from downloads.fetching import digest_of, require_room
 from imports import tokenizers, torch, transformers

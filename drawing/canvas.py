@@ -75,7 +75,7 @@ def short_name(method: str, labels: dict[str, str] | None = None) -> str:
     return LABELS.get(method, printable(label_of(method, labels or {}), 18))
 
 
-INK, FAINT, PAPER = "#1b1b1b", "#5c5c5c", "#ffffff"  # as in look.mplstyle
+INK, FAINT, GROUND = "#1b1b1b", "#5c5c5c", "#ffffff"  # as in look.mplstyle
 DPI = 160
 LOOK = HOME / "drawing" / "look.mplstyle"
 

@@ -7,15 +7,15 @@ MASK_WORDS = {"soft": "soft mask", "hard": "hard mask"}
 
 
 def describe(grid: Grid, mask: str | None = None) -> str:
-    """One line that says whose results are drawn: model, mask, mode, split, seeds, cities."""
+    """One line that says whose results are drawn: model, mask, mode, split, seeds, entities."""
     first = grid.results[0]
-    cities = " or ".join(f"{n:,}" for n in grid.n_cities)
+    n_entities = " or ".join(f"{n:,}" for n in grid.n_cities)
     parts = [
         model_name(first["model"]),
         MASK_WORDS[mask] if mask else "",
         f"mode {printable(first['mode'], 12)}, split by {printable(first['split'], 12)}",
         plural(len(grid.seeds), "seed"),
-        f"{cities} cities" if cities else "",
+        f"{n_entities} {grid.entities[1]}" if n_entities else "",
     ]
     return "  ·  ".join(part for part in parts if part)
 

@@ -1,12 +1,12 @@
 """The two halves of the disentangle score against each other: which of them a method wins."""
 
-from drawing.canvas import FAINT, PAPER, Drawing, Sheet, handle, plot, style_of
+from drawing.canvas import FAINT, GROUND, Drawing, Sheet, handle, plot, style_of
 from drawing.captions import describe, interval_words
 from featurizers.methods import BASELINES
 from imports import lines
 from results.estimates import Grid
 
-IN_WORDS = {"color": FAINT, "size": 8.5, "ha": "center", "va": "center", "backgroundcolor": PAPER, "zorder": 1.5}
+IN_WORDS = {"color": FAINT, "size": 8.5, "ha": "center", "va": "center", "backgroundcolor": GROUND, "zorder": 1.5}
 SAME = 0.02  # scores nearer to each other than this cannot be told apart in a panel
 SHARES = [0, 0.25, 0.5, 0.75, 1]
 SHARE_LABELS = ["0", "", "0.5", "", "1"]

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from itertools import groupby
 
-from data.names import PAPER as FACTS
-from drawing.canvas import FAINT, INK, PAPER, Drawing, Sheet, model_name, printable
+from data.names import PAPER
+from drawing.canvas import FAINT, GROUND, INK, Drawing, Sheet, model_name, printable
 from imports import np
 from results.estimates import Grid
 from results.run import Run
@@ -51,7 +51,7 @@ def latents_by_city(explanation: dict, run: Run, model: str, label: str = "") ->
     """Rows: cities; columns: the features whose activations the explanation holds; label: of the method, if any."""
     name = label or run.method
     features = explanation["features"][: len(explanation["activations"])]
-    by = FACTS[::-1] if run.target in FACTS and set(FACTS) <= explanation["cities"][0].keys() else (run.target,)
+    by = PAPER[::-1] if run.target in PAPER and set(PAPER) <= explanation["cities"][0].keys() else (run.target,)
     order = sorted(explanation["cities"], key=lambda city: [*(city[attribute] for attribute in by), city["name"]])
     place = {id(city): i for i, city in enumerate(explanation["cities"])}
     shade_CF = _shades(explanation, [place[id(city)] for city in order])
@@ -108,7 +108,7 @@ def _name_groups(ax, groups: list[tuple[str, int]], height: float) -> None:
             names.append(printable(value, 20))
             last = middle
         if start:
-            ax.axhline(start - 0.5, color=PAPER, lw=0.8)
+            ax.axhline(start - 0.5, color=GROUND, lw=0.8)
             ax.axhline(start - 0.5, color=FAINT, lw=0.35)
         start += n
     ax.set_yticks(places, names, size=7, color=INK)

@@ -51,6 +51,9 @@ def page(collection: Collection, grid: Grid, mask: str, against: str, shown: lis
     parts = {"model": text(collection.model), "notice": notice, "links": links, "script": script}
     parts["answer"] = _first_screen(collection, grid, mask, against) if grid.results else ""
     parts["digest"] = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    parts["entity"], targets = grid.entities[0], [text(name.replace("_", " ")) for name in grid.attributes]
+    parts["targets"] = " or ".join([", ".join(targets[:-1]), targets[-1]]) if targets[1:] else "country or continent"
+    parts["others"] = "the other fact" if len(targets) <= 2 else "the other facts"
     parts["body"] = "".join(section.html() for section in sections)
     return Template(_own("report.html")).substitute(parts, style=_own("report.css"))
 
@@ -80,6 +83,12 @@ def _sections(
     if 0 < len(grid.layers) <= SIDE_BY_SIDE:
         at_a_glance = f'<div class="columns">{at_a_glance}</div>'
     every = "".join(scores(grid, target, ids) for target in grid.targets)
+    templates = grid.with_templates_held_out()
+    other_test = ""
+    if templates:
+        other_test = "<p>Everything else on this page is of pairs whose entities were held out; this is of pairs whose "
+        other_test += "templates were, with entities of the training pairs.</p>"
+        other_test += "".join(scores(templates, target, ids, "templates-") for target in templates.targets)
     selected = selected_features(collection.explanations, ids, grid.labels) if collection.explanations else ""
     return [
         Section("glance", "Scores at a glance", at_a_glance),
@@ -89,6 +98,7 @@ def _sections(
         Section("worked", "Single pairs", worked_table(worked, grid) if worked else ""),
         Section("figures", "Figures", drawn["figures"]),
         Section("scores", "All scores", every),
+        Section("templates", "All scores, templates held out", other_test),
         Section("selected", "What the masks selected", selected),
         Section("quality", "SAE quality", drawn["quality"] + quality_table(collection.quality, collection.labels)),
         Section("unmeasured", "Not measured", _unmeasured(collection, grid, lacking)),
@@ -109,7 +119,7 @@ def _unmeasured(collection: Collection, grid: Grid, lacking: list[str]) -> str:
     if lacking:
         items.append(f"Cells of the grid without a result: {'; '.join(lacking)}.")
     if len(grid.seeds) == 1:
-        items.append("How much scores vary over seeds: one seed was run. Intervals are over cities only.")
+        items.append(f"How much scores vary over seeds: one seed was run. Intervals are over {grid.entities[1]} only.")
     if grid.results and not collection.explanations:
         items.append("What the masks selected: no files of main.py --explain.")
     if collection.quality is None:

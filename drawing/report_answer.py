@@ -116,7 +116,7 @@ def what_was_run(grid: Grid, day: str) -> str:
     controls = [name.rpartition(":") for names in grid.controls.values() for name in names]
     facts = {
         "model": first["model"],
-        "cities": _counts(grid.n_cities) or "not recorded",
+        grid.entities[1]: _counts(grid.n_cities) or "not recorded",
         "test pairs": _pair_counts(grid),
         "targets": ", ".join(grid.targets),
         "layers": ", ".join(map(str, grid.layers)),

@@ -120,8 +120,11 @@ def _p(p: float) -> str:
     return "&lt; .001" if p < 0.001 else f"{p:.3f}"
 
 
-def scores(grid: Grid, target: str, ids: dict[tuple, str]) -> str:
-    """Every score of a target, by layer; a method links to the features behind its scores, as in `glance`."""
+def scores(grid: Grid, target: str, ids: dict[tuple, str], prefix: str = "") -> str:
+    """Every score of a target, by layer; a method links to the features behind its scores, as in `glance`.
+
+    prefix: of the table's id, where there are two of a target.
+    """
     head = heads(["method"], "text") + heads(["layer"])
     head += "".join(heads(f"{mask} {name}" for name in (*SCORES, "95 %")) for mask in ("hard", "soft"))
     head += heads(["selected", "l0"])
@@ -137,7 +140,7 @@ def scores(grid: Grid, target: str, ids: dict[tuple, str]) -> str:
         caption += f" Layer {', '.join(last)} is the last block: nothing can be learned there."
     if any(grid.still_falling(*cell) for cell in grid.cells if cell[0] == target):
         caption += f"{FALLING}: the training loss still fell fast at the end; more epochs may change the score."
-    return f"<h3>Target {target}</h3>" + table(f"scores-{target}", caption, head, rows)
+    return f"<h3>Target {target}</h3>" + table(f"{prefix}scores-{target}", caption, head, rows)
 
 
 def _score_row(grid: Grid, target: str, method: str, layer: int, ids: dict[tuple, str]) -> str:

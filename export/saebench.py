@@ -15,6 +15,7 @@ from common.files import write_json
 from data.names import PARTS
 from featurizers.methods import method_named
 from masks.names import SCORES
+from results import elsewhere
 from results.collecting import Found
 from results.estimates import Estimate, Grid
 from saes.names import OWN, is_own
@@ -25,11 +26,11 @@ SPACE = uuid.UUID("5d2f1c0e-6a0b-5c1e-9f57-0a6c9be1b6c4")  # of the ids of these
 
 def files(grid: Grid, found: Found) -> dict[str, Callable[[Path], object]]:
     """By SAEBench's file names, what writes each.  Raises UserError if there is no result of an SAE."""
-    writers = {}
+    writers, by_formula = {}, elsewhere.of_cells(grid)
     for method in (name for own in grid.methods for name in (own, *grid.controls[own])):
         for layer in grid.layers:
             if method_named(method).release and any(grid.of(target, method, layer) for target in grid.targets):
-                content = evaluation(grid, method, layer, found.modified)
+                content = evaluation(grid, method, layer, found.modified, by_formula)
                 ids = content["sae_lens_release_id"], content["sae_lens_id"]
                 name = f"{'_'.join(ids)}_eval_results.json".replace("/", "_")
                 if name in writers:
@@ -40,13 +41,17 @@ def files(grid: Grid, found: Found) -> dict[str, Callable[[Path], object]]:
     return writers
 
 
-def evaluation(grid: Grid, method: str, layer: int, modified: float) -> dict:
-    """The content of a file; modified: when the results were made, in seconds since 1970."""
+def evaluation(grid: Grid, method: str, layer: int, modified: float, by_formula: dict) -> dict:
+    """The content of a file.
+
+    modified: when the results were made, in seconds since 1970; by_formula: of `results.elsewhere.of_cells`.
+    """
     targets = [target for target in grid.targets if grid.of(target, method, layer)]
     scores = {target: {name: grid.score(target, method, layer, MASK, name) for name in SCORES} for target in targets}
     mean = {name: sum(scores[target][name].mean for target in targets) / len(targets) for name in SCORES}
     results = [r for target in targets for r in grid.of(target, method, layer)]
     release, sae_id = _ids(grid, method, layer)
+    entity_type = results[0]["config"].get("facts", "city")
     return {
         "eval_type_id": "ravel",
         "eval_config": _config(results, targets),
@@ -66,8 +71,8 @@ def evaluation(grid: Grid, method: str, layer: int, modified: float) -> dict:
         "sae_lens_version": results[0]["versions"].get("sae-lens"),
         "sae_cfg_dict": _sae_config(results[0], layer),
         "eval_result_unstructured": {
-            "city_results": {
-                f"city_{target.title()}": {f"{name}_score": scores[target][name].mean for name in SCORES}
+            f"{entity_type}_results": {
+                f"{entity_type}_{_named(target)}": {f"{name}_score": scores[target][name].mean for name in SCORES}
                 for target in targets
             },
             "protocol": f"mode {results[0]['mode']}, split by {results[0]['split']}, {MASK} mask; not SAEBench's",
@@ -75,21 +80,34 @@ def evaluation(grid: Grid, method: str, layer: int, modified: float) -> dict:
             "interval_unit": grid.unit,
             "interval_meaning": grid.meaning,
             "intervals95": {
-                f"city_{target.title()}": {f"{name}_score": _ends(scores[target][name]) for name in SCORES}
+                f"{entity_type}_{_named(target)}": {f"{name}_score": _ends(scores[target][name]) for name in SCORES}
                 for target in targets
             },
             "by_seed": {
-                f"city_{target.title()}": {
+                f"{entity_type}_{_named(target)}": {
                     str(r["seed"]): {f"{name}_score": r["test"][MASK][name] for name in SCORES}
                     for r in grid.of(target, method, layer)
                 }
                 for target in targets
             },
+            "by_saebenchs_formula": {
+                f"{entity_type}_{_named(target)}": {
+                    f"{name}_score": by_formula[target, method, layer]["saebench"][name] for name in SCORES
+                }
+                for target in targets
+                if (target, method, layer) in by_formula
+            }
+            or None,
             "training_loss_still_falls": any(grid.still_falling(target, method, layer) for target in targets),
             "label": grid.label(method),
             "notice": grid.notice or None,
         },
     }
+
+
+def _named(attribute: str) -> str:
+    """As RAVEL's files do: country_of_birth -> Country of Birth."""
+    return " ".join(word if word == "of" else word.title() for word in attribute.split("_"))
 
 
 def _ends(estimate: Estimate) -> list[float]:
@@ -108,7 +126,7 @@ def _config(results: list[dict], targets: list[str]) -> dict:
     config = results[0]["config"]
     parts = [sum(r[part][MASK]["n_cause"] for part in PARTS) for r in results]
     return {
-        "entity_attribute_selection": {"city": [target.title() for target in targets]},
+        "entity_attribute_selection": {config.get("facts", "city"): [_named(target) for target in targets]},
         "top_n_entities": config["n_cities"],
         "top_n_templates": 1,  # of an attribute
         "full_dataset_downsample": None,

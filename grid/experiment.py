@@ -21,7 +21,7 @@ from grid.layers import model_info, saes_of
 from grid.plan import plan
 from grid.selfcheck import keep, verified
 from grid.settings import Settings, read_settings
-from grid.shares import Share, share_of, shares_of
+from grid.shares import Share, share_of, shared_out
 from grid.spec import GridSpec, Pairs, is_original, schedule_of
 from grid.trainer import Trainer
 from results.provenance import difference, provenance
@@ -82,7 +82,7 @@ class Experiment:
 
     def left(self) -> list[Share]:
         s = self.settings
-        return shares_of((run for run in self.runs if s.force or not self.store.is_done(run)), s.per)
+        return list(shared_out((run for run in self.runs if s.force or not self.store.is_done(run)), s.per))
 
     def again(self, share: Share) -> Again:
         s = self.settings

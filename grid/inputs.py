@@ -41,7 +41,7 @@ class Inputs:
     def activations(self, layers: list[int], progress: bool = True) -> ActivationCache:
         """What is frozen of the prompts at these layers; computed anew where it is not at hand."""
         if self.cache is None or not set(layers) <= set(self.cache.residuals):
-            self.cache = self.subject.harvest(self.prompts, layers, progress=progress)
+            self.cache = self.subject.harvest(self.prompts, layers, progress=progress, answers=False)
         return self.cache
 
     def load_sae(self, release: str, layer: int, raw_residual: bool | None = None) -> SparseAutoencoder:

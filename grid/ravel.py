@@ -4,8 +4,7 @@ import argparse
 import contextlib
 import json
 import sys
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -97,6 +96,7 @@ def ask(settings, subject, model_digest: str, kept: Path) -> Knowledge:
     Raises UserError if nothing can be asked.
     """
     from common.files import write_json
+    from common.leases import alone
     from data.asking import Limits, known, questions
     from results.reading import digest_of
 
@@ -113,30 +113,18 @@ def ask(settings, subject, model_digest: str, kept: Path) -> Knowledge:
 
     written = _read_kept(kept, key, len(asked.rows))
     if written is None:
-        with _alone(kept):
+        is_shared = kept.parent.is_dir()  # without the folder there is nothing to agree on
+        lease = alone(kept.parent / "tasks" / f"{kept.stem}.lease", pause=1) if is_shared else contextlib.nullcontext()
+        with lease:
             written = _read_kept(kept, key, len(asked.rows))  # by the command that we waited for
             if written is None:
                 print(f"asking {settings.model} {len(asked.rows):,} prompts", file=sys.stderr)
                 written = asked.written(subject.likeliest)
-                if kept.parent.is_dir():
+                if is_shared:
                     write_json(kept, content_of(written))
     prompts, report = known(asked, written, limits)
     content = content_of(written)
     return Knowledge(prompts, report | {"limits": asdict(limits)}, content)
-
-
-@contextlib.contextmanager
-def _alone(kept: Path) -> Iterator[None]:
-    """Within, no other command that works on this folder asks; without the folder there is nothing to agree on."""
-    from common.leases import Lease
-
-    if not kept.parent.is_dir():
-        yield
-        return
-    while (lease := Lease.take(kept.parent / "tasks" / f"{kept.stem}.lease")) is None:
-        time.sleep(1)
-    with lease:
-        yield
 
 
 def _read_kept(path: Path, key: dict, n_rows: int) -> dict[int, tuple[int, ...]] | None:

@@ -40,9 +40,12 @@ def share_of(cell, per: str, work: str = "") -> Share:
     return Share(cell.layer, BASELINES[0] if head in BASELINES else head, work)
 
 
-def shares_of(cells: Iterable, per: str, work: str = "") -> list[Share]:
-    """Each once, layer by layer: the costliest first, as a patch after layer L runs through the layers after L."""
-    return sorted(dict.fromkeys(share_of(cell, per, work) for cell in cells), key=lambda share: share.layer)
+def shared_out(cells: Iterable, per: str, work: str = "") -> dict[Share, list]:
+    """The cells of every share, the costliest first: a patch after layer L runs through the layers after L."""
+    found: dict[Share, list] = {}
+    for cell in cells:
+        found.setdefault(share_of(cell, per, work), []).append(cell)
+    return dict(sorted(found.items(), key=lambda each: each[0].layer))
 
 
 def take(share: Share, store: Store, log: str | None = None, every: float | None = None) -> Lease | None:

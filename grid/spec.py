@@ -1,5 +1,6 @@
 """What a grid's training needs: the runs to do, their settings and pairs."""
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from data.batches import PairBatch
 from featurizers.methods import CAUSE, ORIGINAL, method_named
 from grid.inputs import Inputs
 from grid.settings import Settings
-from grid.shares import Share, share_of, shares_of
+from grid.shares import Share, shared_out
 from grid.work import Work
 from masks.training import Schedule
 from results.reading import NamedPairs
@@ -56,6 +57,7 @@ class GridSpec(Work):
     wandb_mode: str | None = None
     verified: Verified | None = None  # None where nothing is trained
     replaced: dict[Run, tuple] = field(default_factory=dict)  # with --force: stamps of results that do not count
+    seen: set[Run] = field(default_factory=set)  # runs that are known to be done
 
     @property
     def ways(self) -> Ways:
@@ -71,27 +73,23 @@ class GridSpec(Work):
     def of_layer(self, layer: int) -> list[Run]:
         return [run for run in self.configs if run.layer == layer]
 
-    def shares(self) -> list[Share]:
-        return shares_of(self.configs, self.settings.per)
-
-    def of_share(self, share: Share) -> list[Run]:
-        return [run for run in self.configs if share_of(run, self.settings.per) == share]
-
-    def unfinished(self, share: Share) -> list[Run]:
-        return [run for run in self.of_share(share) if not self.is_done(run)]
+    @functools.cached_property
+    def by_share(self) -> dict[Share, list[Run]]:
+        return shared_out(self.configs, self.settings.per)
 
     def size(self) -> tuple[int, int]:
         return len(self.configs), self.steps(self.configs)
 
     def is_done(self, run: Run) -> bool:
-        return self.store.stamp(run) not in (None, self.replaced.get(run))
+        if run not in self.seen and self.store.stamp(run) not in (None, self.replaced.get(run)):
+            self.seen.add(run)  # a shared folder is slow to ask
+        return run in self.seen
 
     def count(self) -> tuple[int, int, float | None, float | None]:
         """Read from the results and leases that lie there."""
         done = {run for run in self.configs if self.is_done(run)}
         steps, loss, accuracy = 0, None, None
-        for share in self.shares():
-            of_share = self.of_share(share)
+        for share, of_share in self.by_share.items():
             finished = self.steps(run for run in of_share if run in done)
             found = look(self.store.lease_path(share))
             told = found.owner.progress if found is not None and found.owner is not None else {}

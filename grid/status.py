@@ -10,7 +10,7 @@ from pathlib import Path
 from common.errors import UserError
 from common.leases import Found, look
 from common.text import duration, filled
-from grid.shares import Share, share_of, shares_of
+from grid.shares import Share, shared_out
 from results.run import Run
 from results.shapes import is_amount
 from results.store import Store
@@ -31,12 +31,11 @@ def done_of(runs: list[Run], store: Store) -> list[Run]:
 def print_status(cells: list, per: str, is_done: Callable[[object], bool], store: Store, work: str = "") -> None:
     """Print how many cells are done, at work, queued, failed and missing; then of each share by whom, or why not.
 
-    cells, per, work: as `grid.shares.shares_of` takes them.
+    cells, per, work: as `grid.shares.shared_out` takes them.
     """
     counts = dict.fromkeys(("done", "at work", "queued", "failed", "missing"), 0)
     lines = []
-    for share in shares_of(cells, per, work):
-        of_share = [cell for cell in cells if share_of(cell, per, work) == share]
+    for share, of_share in shared_out(cells, per, work).items():
         done = sum(map(is_done, of_share))
         counts["done"] += done
         line = f"{share.name}  {done}/{len(of_share)} done"

@@ -1,6 +1,6 @@
 """The table of results, as text of 80 columns."""
 
-from common.text import shortened
+from common.text import filled, shortened
 from data.names import HELD_OUT
 from featurizers.methods import BASELINES, method_named, size_family
 from masks.names import SCORES
@@ -231,5 +231,5 @@ def worked_lines(grid: Grid, mask: str) -> list[str]:
             lines.append(" ".join([f"{SHORT[pair.shown_as]:<10}", *cities, f"{pair.asked:<9}", *said]).rstrip())
         lines += [f"no pair {name}" for name in worked.lacking]
         if worked.pairs:
-            lines.append(f'the first question: "{worked.pairs[0].question}"')
+            lines.append(filled(f'the first question: "{worked.pairs[0].question}"'))
     return lines

@@ -76,7 +76,7 @@ class Trainer:
         runs = self.spec.unfinished(share)
         trained = [run for run in runs if self.spec.is_trained(run)]
         follow = [run for run in runs if method_named(run.method).variant == "features"]  # from others' masks
-        steps = self.spec.steps(self.spec.of_share(share))
+        steps = self.spec.steps(self.spec.by_share[share])
         progress.begin_share(lease, steps, steps - self.spec.steps(trained))
         for run in runs:
             if run not in trained and run not in follow:
@@ -168,7 +168,7 @@ class Trainer:
         saved = checkpoints.read(path)
         if saved is None:
             return None, []
-        named = {str(run): run for run in self.spec.of_share(self.share) if self.spec.is_trained(run)}
+        named = {str(run): run for run in self.spec.by_share[self.share] if self.spec.is_trained(run)}
         group = [named[name] for name in saved.runs if name in named]
         if len(group) < len(saved.runs) or saved.digest != self._digest(group):
             checkpoints.ignore(path, "it is of other settings, methods, seeds or versions")

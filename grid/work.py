@@ -40,13 +40,26 @@ class Work:
     inputs: object
     store: Store
 
-    def shares(self) -> list[Share]:
-        """Of what is to do, in the order in which they are best taken."""
+    @property
+    def by_share(self) -> dict[Share, list]:
+        """The cells that are to be done, by share, in the order in which these are best taken."""
+        raise NotImplementedError
+
+    def look(self) -> None:
+        """See what others have done, where that is not seen cell by cell."""
+
+    def is_done(self, cell) -> bool:
+        """Whether somebody has done a cell since this work began; known as of the last `look`."""
         raise NotImplementedError
 
     def unfinished(self, share: Share) -> list:
-        """The cells of a share that nobody has done since this work began."""
-        raise NotImplementedError
+        """The cells of a share that nobody has done."""
+        return [cell for cell in self.by_share[share] if not self.is_done(cell)]
+
+    def left(self) -> list[Share]:
+        """The shares of which some cell is not done."""
+        self.look()
+        return [share for share, cells in self.by_share.items() if not all(map(self.is_done, cells))]
 
     def size(self) -> tuple[int, int]:
         """Cells, and training steps, in all."""
@@ -86,7 +99,7 @@ def do_shares(
     Raises UserError, Stopped, and MissingLibrary.
     """
     ours, told = None, set()
-    while shares := [share for share in work.shares() if work.unfinished(share)]:
+    while shares := work.left():
         lease, share = _take_first(work, shares, log, every)
         if lease is None:
             if progress.shown:
@@ -95,6 +108,7 @@ def do_shares(
             continue
         try:
             with lease:
+                work.look()
                 if work.unfinished(share):  # its last owner may have finished just before he let go
                     ours = ours or worker(work, progress.shown)
                     ours.do(share, progress, lease)
@@ -118,7 +132,7 @@ def say_who(work: Work, told: set[str], ours: Iterable[int] = ()) -> None:
 
     told: tokens of leases that were told; ours: processes of this machine that belong to this command.
     """
-    for share in work.shares():
+    for share in work.by_share:
         found = look(work.store.lease_path(share))
         if found is None or found.owner is None or found.is_free or found.owner.token in told:
             continue

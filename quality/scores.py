@@ -1,11 +1,10 @@
 """OUTPUT/MODEL/sae-quality.json: the scores of SAEs, to which several processes may add at once."""
 
-import time
 from dataclasses import dataclass
 
 from common.errors import UserError
 from common.files import read_config, write_json
-from common.leases import Lease
+from common.leases import alone
 from featurizers.methods import METHODS
 from grid.inputs import Inputs
 from quality.names import SCORES_FILE
@@ -44,7 +43,10 @@ def n_cities_there(store: Store) -> int:
 
 
 class ScoreStore:
-    """The file: its rows, and adding to them."""
+    """The file: its rows, and adding to them.
+
+    rows: as of the last look; there: the SAEs that they are of.
+    """
 
     def __init__(self, store: Store, inputs: Inputs):
         """Raises UserError if a file is there that is broken or was made with other settings (unless --force)."""
@@ -61,7 +63,7 @@ class ScoreStore:
             "n_cities": len(inputs.prompts),
             "cities_digest": inputs.prompts.digest(),
         }
-        self.rows: list[dict] = self._kept()
+        self.look()
 
     def _kept(self) -> list[dict]:
         """Read the rows that are still valid.  Raises UserError as above."""
@@ -91,12 +93,12 @@ class ScoreStore:
             raise UserError(wrong)
         return rows
 
-    def rows_of(self, cell: Cell) -> list[dict]:
-        return [row for row in self.rows if cell_of(row) == cell]
-
     def look(self) -> None:
         """See what others have added.  Raises UserError as `__init__` does."""
-        self.rows = self._kept()
+        self._set(self._kept())
+
+    def _set(self, rows: list[dict]) -> None:
+        self.rows, self.there = rows, {cell_of(row) for row in rows}
 
     def add(self, fresh: list[dict], origin: dict) -> None:
         """Replace the rows of the same SAEs, and save.
@@ -114,12 +116,11 @@ class ScoreStore:
 
     def _change(self, change, origin: dict) -> None:
         """Read the file, change its rows and write it, while nobody else does."""
-        while (lease := Lease.take(self.store.lease_path(LEASE))) is None:
-            time.sleep(PAUSE)
-        with lease:
+        with alone(self.store.lease_path(LEASE), PAUSE):
             order = {method: i for i, method in enumerate(METHODS)}
-            self.rows = sorted(
+            rows = sorted(
                 change(self._kept()),
                 key=lambda r: (r["layer"], order.get(r["method"], len(order)), r["raw_residual"], r["attribute"]),
             )
+            self._set(rows)
             write_json(self.path, {"format": FILE_FORMAT, "config": self.config, "rows": self.rows, **origin})

@@ -1,5 +1,6 @@
 """Which SAEs to score, and scoring them: here, in several processes, or on other machines (grid.launchers)."""
 
+import functools
 import time
 from dataclasses import dataclass, field
 
@@ -12,7 +13,7 @@ from grid.devices import choose_device, device_name
 from grid.inputs import Inputs, read_inputs, set_up
 from grid.layers import ModelInfo, methods_at, model_info, saes_of
 from grid.progress import Progress
-from grid.shares import Share, share_of, shares_of
+from grid.shares import Share, share_of, shared_out
 from grid.work import Work
 from quality.metrics import LayerQuality, own_logits
 from quality.names import SCORES_FILE, WORK
@@ -52,22 +53,22 @@ class ScoringWork(Work):
     cells: list[Cell]
     scores: ScoreStore
 
-    def shares(self) -> list[Share]:
-        return shares_of(self.cells, self.settings.per, WORK)
+    @functools.cached_property
+    def by_share(self) -> dict[Share, list[Cell]]:
+        return shared_out(self.cells, self.settings.per, WORK)
 
-    def unfinished(self, share: Share) -> list[Cell]:
+    def look(self) -> None:
         self.scores.look()
-        return [c for c in self._of_share(share) if not self.scores.rows_of(c)]
 
-    def _of_share(self, share: Share) -> list[Cell]:
-        return [cell for cell in self.cells if share_of(cell, self.settings.per, WORK) == share]
+    def is_done(self, cell: Cell) -> bool:
+        return cell in self.scores.there
 
     def size(self) -> tuple[int, int]:
         return len(self.cells), 0
 
     def count(self) -> tuple[int, int, float | None, float | None]:
-        self.scores.look()
-        return sum(bool(self.scores.rows_of(cell)) for cell in self.cells), 0, None, None
+        self.look()
+        return sum(map(self.is_done, self.cells)), 0, None, None
 
 
 class Scorer:
@@ -153,7 +154,7 @@ class Scoring:
         set_up(s, saes_of(self.cells))
         inputs = read_inputs(s, saes_of(self.cells))
         self.scores = ScoreStore(self.store, inputs)
-        todo = [cell for cell in self.cells if s.force or not self.scores.rows_of(cell)]
+        todo = [cell for cell in self.cells if s.force or cell not in self.scores.there]
         if todo:
             inputs.check_saes(saes_of(todo))
             self.store.prepare()
@@ -163,7 +164,8 @@ class Scoring:
 
     def left(self) -> list[Share]:
         there = {cell_of(row) for row in rows_there(self.store)}
-        return shares_of((c for c in self.cells if self.settings.force or c not in there), self.settings.per, WORK)
+        todo = (cell for cell in self.cells if self.settings.force or cell not in there)
+        return list(shared_out(todo, self.settings.per, WORK))
 
     def again(self, share: Share) -> Again:
         return Again(self.settings.argv, share)

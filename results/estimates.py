@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import stats
 from common.errors import UserError
 from common.text import meant
-from data.names import ENTITY, KINDS, PAPER, RAVEL, in_order, plural
+from data.names import CALLED, ENTITY, KINDS, PAPER, RAVEL, in_order, plural
 from featurizers.labels import label_of
 from featurizers.methods import BASELINES, beside, is_compared, method_named, ordered, size_family
 from imports import np
@@ -112,6 +112,12 @@ class Grid:
     def pairs(self) -> list[NamedPairs]:
         """The test pairs of every target and seed."""
         return list(self._pairs.values())
+
+    @property
+    def entities(self) -> tuple[str, str]:
+        """What prompts are about, in words: one, and several."""
+        found = next((r["config"].get("facts") for r in self.results), None)
+        return CALLED[found if found in RAVEL else "city"]
 
     @property
     def attributes(self) -> list[str]:

@@ -21,7 +21,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.files import build_once, writing
+from common.building import build_once
+from common.files import writing
 from common.paths import HOME
 from common.progress import bar
 from data.facts import Entity, read_cities

@@ -6,7 +6,7 @@ from grid.work import Job, do_shares
 
 def launch(job: Job) -> bool:
     work = job.prepare()
-    if work.shares():
+    if work.by_share:
         with Progress(*work.size()) as progress:
             do_shares(work, job.worker, progress)
     return True

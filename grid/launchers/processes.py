@@ -31,12 +31,12 @@ MOST_PATIENCE = 300.0  # and while it is there: to write a large training to a s
 def launch(job: Job) -> bool:
     """Raises UserError if a process meets an error of the user or is killed."""
     work = job.prepare()
-    if not work.shares():
+    if not work.by_share:
         return True
     sent = replace(work, inputs=replace(work.inputs, subject=None, cache=None))  # a model is read faster than sent
     # As bytes: tensors on their own would go through a socket of this process, which a kill in the midst leaves broken.
     sent = pickle.dumps((sent, job.worker))
-    n = min(job.settings.workers, len(work.shares()))
+    n = min(job.settings.workers, len(work.by_share))
     context = multiprocessing.get_context("spawn")  # fork copies torch's lock state but not its threads
     with (
         held(),

@@ -30,17 +30,17 @@ def harvested(name: str, prompts: Prompts, layers=ASKED, **options) -> Activatio
     return tiny_subject(name).harvest(prompts, list(layers), progress=False, **options)
 
 
-def require_equal_to_plain_passes(name: str, prompts: Prompts, cache: ActivationCache) -> None:
+def require_equal_to_plain_passes(name: str, prompts: Prompts, cache: ActivationCache, asked=ASKED) -> None:
     """Residuals, keys and values, positions and best token of every row."""
     model = tiny(name)
-    assert cache.layers == ASKED and cache.prompts is prompts
+    assert cache.layers == asked and cache.prompts is prompts
     own_slots = []
     for r, prompt in enumerate(prompts.rows):
         x = residuals_by_hooks(model, layers_of(name, model), prompt.tokens)
         plain = transformers.DynamicCache()
         with torch.no_grad():
             out = model(input_ids=torch.tensor([prompt.tokens]), past_key_values=plain, use_cache=True)
-        assert cache.best_R[r] == out.logits[0, -1].argmax()
+        assert cache.best_R is None or cache.best_R[r] == out.logits[0, -1].argmax()
 
         n = len(prompt.tokens) - prompt.at
         assert cache.positions_RS[r].tolist()[:n] == list(range(prompt.at, len(prompt.tokens)))
@@ -51,7 +51,7 @@ def require_equal_to_plain_passes(name: str, prompts: Prompts, cache: Activation
         own = cache.own_index_RO[r][cache.own_index_RO[r] > 0]
         assert len(own) == prompt.at - P
         own_slots += own.tolist()
-        for layer in ASKED:
+        for layer in asked:
             kept = cache.residuals[layer][r]
             assert kept.dtype == torch.float32 and not kept[n:].any()
             parts = (kept[:n], x[layer][prompt.at :]), (prefix.residuals[layer], x[layer][:P])
@@ -79,6 +79,28 @@ def test_harvest_equals_plain_passes(name):
     assert [len(prefix.tokens) for prefix in cache.prefixes] == [9, 11]
     assert cache.own_index_RO.shape == (8, 3)
     require_equal_to_plain_passes(name, prompts, cache)
+
+
+@pytest.mark.parametrize("asked", [[0], [0, 2], [LAYERS - 1]], ids=str)
+@pytest.mark.parametrize("name", ["gpt2", "neox", "llama", "gemma3"])
+def test_harvest_without_answers(name, asked):
+    """The same, though suffixes run no further than the last layer asked for; own tokens are seen in all layers."""
+    prompts = random_prompts(0, own=(1, 2, 3, 4, 1, 2))
+    subject, n_tokens = tiny_subject(name), [0] * LAYERS
+
+    def count(layer: int, output) -> None:
+        n_tokens[layer] += (output if torch.is_tensor(output) else output[0]).shape[:2].numel()
+
+    layers = layers_of(name, subject.model)
+    hooks = [m.register_forward_hook(lambda *call, i=i: count(i, call[2])) for i, m in enumerate(layers)]
+    cache = subject.harvest(prompts, asked, batch_size=1, progress=False, answers=False)
+    for hook in hooks:
+        hook.remove()
+    assert cache.best_R is None
+    assert cache.keep([1, 2]).best_R is None
+    require_equal_to_plain_passes(name, prompts, cache, asked)
+    whole, behind = n_tokens[asked[-1]], n_tokens[-1]
+    assert whole == behind if asked == [LAYERS - 1] else whole > 1.3 * behind
 
 
 PREFIXES = {"none": (0, 0), "one of two": (0, 5), "the other": (1, 0)}

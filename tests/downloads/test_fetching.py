@@ -1,7 +1,6 @@
 """One file or folder of each host: it arrives whole, goes on after a break, and is checked; what is there is kept."""
 
 import errno
-import fcntl
 import hashlib
 import io
 import os
@@ -29,6 +28,7 @@ from helpers_downloads import (
     some_bytes,
 )
 
+from common.leases import Lease
 from downloads import fetching, items
 from downloads import hosts as product_hosts
 
@@ -147,8 +147,7 @@ def test_two_downloads_of_one_file_do_not_mix(home, capsys, server):
     [item, *_] = items.items_of("bloom", Namespace(layers=[5], mirror=False, everything=False))
     part = item.part("sae_weights.safetensors", remote)
     part.parent.mkdir(parents=True)
-    with open(part, "ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with Lease.take(fetching.lease_of(part)):
         require_words(fails(capsys, *Bloom.words), ["another process is downloading", "wait for it"])
 
 

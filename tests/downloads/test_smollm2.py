@@ -80,7 +80,7 @@ def world(tmp_path, monkeypatch, known, index):
 
 
 def names_in(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()} - {".smollm2.lock"}
+    return {path.name for path in folder.iterdir()}
 
 
 # ---------------------------------------------------------------- the wheel

@@ -8,7 +8,7 @@ from helpers_cli import finish, start
 from helpers_grid import require_no_leftovers, require_same, results, run
 
 from common.leases import Lease
-from grid.shares import Share, share_of, shares_of, take
+from grid.shares import Share, share_of, shared_out, take
 from grid.work import clear_away
 from results.store import Store
 
@@ -32,8 +32,10 @@ def test_what_is_done_together():
     ):
         assert share_of(Cell(method), "method") == Share(5, head), method
     cells = [Cell("das", 7), Cell("neuron", 2), Cell("das", 2), Cell("das:features", 2), Cell("neuron", 7)]
-    assert shares_of(cells, "layer") == [Share(2), Share(7)]
-    assert shares_of(cells, "method") == [Share(2, "neuron"), Share(2, "das"), Share(7, "das"), Share(7, "neuron")]
+    assert list(shared_out(cells, "layer")) == [Share(2), Share(7)]
+    found = shared_out(cells, "method")
+    assert list(found) == [Share(2, "neuron"), Share(2, "das"), Share(7, "das"), Share(7, "neuron")]
+    assert found[Share(2, "das")] == [Cell("das", 2), Cell("das:features", 2)]
 
 
 def test_names():

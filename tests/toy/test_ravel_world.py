@@ -1,6 +1,7 @@
 """RAVEL's protocol on a world whose answer is known, and its scores recomputed from files alone."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import main
 import models
+import visualisation
 from results.collecting import read_folder
 from results.store import Store
 
@@ -89,6 +91,29 @@ def test_formulas_of_others(done, ravel_world, capsys):
             assert row["ravel"]["disentangle"] == pytest.approx(result[part]["hard"]["disentangle"], abs=0.05)
     assert main.main(flags(ravel_world, done.parent, "--methods", "none", "das")) == 0
     assert "the same test pairs by others' formulas" in capsys.readouterr().out
+
+
+def test_report(done, tmp_path):
+    """Both tests are on the page, each under its own name; the page speaks of what was run."""
+    assert visualisation.main(["--results", str(done.parent), "--output", str(tmp_path), "--report"]) == 0
+    page = (tmp_path / "report.html").read_text()
+    assert "All scores, templates held out" in page
+    assert "If they hold the target\n(country, continent or language) and nothing else" in page
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    kept = json.loads((done / "estimates.json").read_text())
+    for target in ATTRIBUTES:
+        for content, prefix in ((kept, ""), (kept["templates_held_out"], "templates-")):
+            [table] = re.findall(rf'<table id="{prefix}scores-{target}".*?</table>', page, re.DOTALL)
+            of_das = next(row for row in table.split("<tr")[1:] if 'data-method="das"' in row)
+            shown = [float(number) for number in re.findall(r"<td>([\d.]+)</td>", of_das)[1:4]]
+            wanted = [
+                score["mean"]
+                for name in ("cause", "isolation", "disentangle")
+                for score in content["scores"]
+                if [score[k] for k in ("target", "method", "mask", "score")] == [target, "das", "hard", name]
+            ]
+            assert shown == pytest.approx(wanted, abs=6e-4)
 
 
 class Plain:

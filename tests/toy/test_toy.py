@@ -189,7 +189,7 @@ def test_a_world_of_the_same_recipe_is_kept_and_another_is_rebuilt(tmp_path, mon
     for recipe in (one, one, two, two):
         toy.ensure(tmp_path / "w", recipe, progress=False)
     assert built == [one, two]
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".w.lock", "w"]  # nothing half built is left
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["w"]  # nothing half built is left
 
 
 def test_leftovers_of_a_killed_build_are_removed(tmp_path, monkeypatch):
