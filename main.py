@@ -15,7 +15,6 @@ import textwrap
 from pathlib import Path
 
 from common import command
-from common.errors import UserError
 from featurizers.labels import parse_labels
 from grid.launchers import LAUNCHERS
 from grid.profiles import notice_of
@@ -106,8 +105,6 @@ def show_power(settings: Settings) -> None:
     from grid.inputs import set_up
     from grid.power import print_power
 
-    if settings.ravel:
-        raise UserError("--plan reckons with a table of cities, not with RAVEL's facts; leave --templates ravel out")
     store, runs, info = _grid_of(settings)
     set_up(settings)
     print_power(runs, store, settings, info.n_layers)

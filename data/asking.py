@@ -76,11 +76,11 @@ def questions(facts: Facts, tokenizer, limits: Limits) -> Asked:
     A template that names an entity is not asked about it: it may give its answer away.
     """
     start = start_of(tokenizer)
-    entities = _drawn(facts.entities, limits.max_entities)
+    entities = drawn(facts.entities, limits.max_entities)
     templates = [
         template
         for attribute in facts.attributes
-        for template in _drawn([t for t in facts.templates if t.attribute == attribute], limits.max_templates)
+        for template in drawn([t for t in facts.templates if t.attribute == attribute], limits.max_templates)
     ]
     asked = Asked(entities, templates, facts.attributes)
     for number, template in enumerate(templates):
@@ -150,7 +150,7 @@ def _best(scores: dict[int, float], most: int) -> list[int]:
     return sorted(scores, key=lambda key: (-scores[key], key))[:most]
 
 
-def _drawn(items: list, most: int | None) -> list:
+def drawn(items: list, most: int | None) -> list:
     """So many of them, evenly from each part, in their order."""
     if most is None or most >= len(items):
         return list(items)

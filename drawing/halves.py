@@ -17,10 +17,11 @@ def cause_against_isolation(grid: Grid, target: str, mask: str) -> Drawing:
     methods = (*BASELINES, *grid.methods)
     layers = [layer for layer in grid.layers if any(grid.of(target, m, layer) for m in methods)]
     columns = 3 if len(layers) in (5, 6, 9) else min(4, len(layers))  # no row with one panel
+    has_spliced = any(grid.reconstruction(target, m, layer, "cause") for m in methods for layer in layers)
+    hollow = "Small hollow marks: the SAE's reconstruction spliced in and nothing swapped. " * has_spliced
     notes = (
         "Up and to the right is better. Along a grey diagonal the disentangle score, the mean of the two, is the same: "
-        "0.25, 0.50, 0.75. Small hollow marks: the SAE's reconstruction spliced in and nothing swapped. Thin crosses: "
-        f"{interval_words(grid)}."
+        f"0.25, 0.50, 0.75. {hollow}Thin crosses: {interval_words(grid)}."
     )
     side = (9.0 - 0.72 - 1.95 - (columns - 1) * 0.3) / columns if columns > 2 else 2.7  # panels are squares
     size = {"panel_height": side, "gap": (0.3, 0.56), "heads": True}
@@ -39,9 +40,11 @@ def cause_against_isolation(grid: Grid, target: str, mask: str) -> Drawing:
         ax.set_xticks(SHARES, SHARE_LABELS)
         ax.set_yticks(SHARES, SHARE_LABELS)
     sheet.name_outer("cause", "isolation")
-    hollow = {"ls": "none", "marker": "o", "mfc": "none", "mec": FAINT, "ms": 4}
-    spliced = lines.Line2D([], [], label="reconstruction,\nno swap", **hollow)
-    sheet.key([*(handle(method, grid.labels, ls="none") for method in methods if method in shown), spliced])
+    handles = [handle(method, grid.labels, ls="none") for method in methods if method in shown]
+    if has_spliced:
+        look = {"ls": "none", "marker": "o", "mfc": "none", "mec": FAINT, "ms": 4}
+        handles.append(lines.Line2D([], [], label="reconstruction,\nno swap", **look))
+    sheet.key(handles)
     return sheet.drawing(f"Scatter plots by layer, target {target}", "")
 
 

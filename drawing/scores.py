@@ -15,8 +15,10 @@ def by_layer(grid: Grid, target: str, mask: str, published: dict | None = None) 
 
     published: the paper's numbers (data/paper_results.json) to lay under ours, or None.
     """
-    notes = "Disentangle: mean of cause (the answer about the target becomes the source city's) and isolation (the "
-    notes += f"answer about the other fact stays). Points of a layer stand side by side. {interval_note(grid)}"
+    others = "fact" if len(grid.attributes) <= 2 else "facts"
+    notes = f"Disentangle: mean of cause (the answer about the target becomes the source {grid.entities[0]}'s) and "
+    notes += f"isolation (the answer about the other {others} stays). Points of a layer stand side by side. "
+    notes += interval_note(grid)
     if any(name in grid.controls[method] for method in grid.methods for name in originals_of(method)):
         notes += " Hollow: SAEs as the paper's code ran them, without our corrections."
     if published:

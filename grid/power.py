@@ -3,10 +3,13 @@
 import json
 
 import stats
+from common.errors import UserError
 from common.text import filled
+from data.asking import drawn
 from data.facts import Entity, read_cities
-from data.names import PAPER, plural
+from data.names import CALLED, ENTITY, PAPER, plural
 from data.pairs import draw_pairs
+from data.ravel_pairs import MAX_PAIRS, SPLIT
 from featurizers.methods import BASELINES, beside, is_compared
 from grid.settings import Settings
 from results.outcomes import NEW_SEEDS_FROM
@@ -17,22 +20,26 @@ from results.store import Store
 def print_power(runs: list[Run], store: Store, settings: Settings, n_layers: int) -> None:
     """Per target: the test pairs that these cities and seeds give, and the least difference that they would show.
 
-    The cities are those that take part according to an earlier run, else all of the file.  Values stand for the
-    labels that a tokenizer would give, so that two values with one first token count as different.
+    The cities, or RAVEL's entities, are those that take part according to an earlier run, else all of the file.
+    Values stand for the labels that a tokenizer would give, so that two values with one first token count as different.
     """
-    cities = read_cities(settings.cities)
+    if settings.ravel:
+        entities = drawn(settings.ravel.facts.entities, settings.ravel.limits["max_entities"])
+        kind, of = settings.ravel.facts.entity_type, "of RAVEL"
+    else:
+        entities, kind, of = read_cities(settings.cities), "city", f"in {settings.cities}"
     try:
         names = set(json.loads((store.root / "cities.json").read_text(encoding="utf-8"))["names"])
         source = f"that take part ({store.root / 'cities.json'})"
     except (OSError, ValueError, KeyError, TypeError):
-        names, source = {city.name for city in cities}, f"in {settings.cities}, as if the model knew them all"
-    cities = [city for city in cities if city.name in names]
+        names, source = {entity.name for entity in entities}, f"{of}, as if the model knew them all"
+    entities = [entity for entity in entities if entity.name in names]
     families = _families(runs, settings, n_layers)
     unit = plural(settings.cluster)
     n_seeds = len(settings.seeds)
-    print(filled(f"{len(cities)} cities {source}"))
+    print(filled(f"{len(entities)} {CALLED[kind][1]} {source}"))
     for target in settings.targets:
-        design, among = _design(cities, target, settings)
+        design, among = _design(entities, target, settings, kind)
         found = [f"{stats.plan_difference(**design):.3f} in one comparison"]
         found += [
             f"{stats.plan_difference(**design, family=n):.3f} as one of {n} {what}" for what, n in families if n > 1
@@ -43,7 +50,8 @@ def print_power(runs: list[Run], store: Store, settings: Settings, n_layers: int
     if not families:
         print(filled(f"no method here will be compared: {settings.against} (--against) and another one are needed"))
     assumed = stats.Components()
-    cities_too = "" if settings.cluster == "city" else f", {assumed.city:.0%} to cities within them"
+    within = f", {assumed.city:.0%} to {CALLED[kind][1]} within them"
+    cities_too = "" if settings.cluster in (kind, ENTITY) else within
     assumptions = (
         f"assumed, not measured: two methods differ on {assumed.discordant:.0%} of the pairs; of that variance "
         f"{assumed.cluster:.0%} is due to {unit}{cities_too}; over seeds a difference has an sd of {assumed.seed}"
@@ -54,25 +62,42 @@ def print_power(runs: list[Run], store: Store, settings: Settings, n_layers: int
         print(filled(barely))
 
 
-def _design(cities: list[Entity], target: str, settings: Settings) -> tuple[dict, str]:
-    """What `stats.plan_difference` asks of a target's test pairs, and in words how many cities are among them."""
+def _design(entities: list[Entity], target: str, settings: Settings, kind: str) -> tuple[dict, str]:
+    """What `stats.plan_difference` asks of a target's test pairs, and in words how many entities are among them."""
+    ends, n_pairs = (_ravel_pairs if settings.ravel else _paper_pairs)(entities, target, settings)
+    by_entity = settings.cluster in (kind, ENTITY)
+    clusters = {e.name if by_entity else e.values.get(settings.cluster, e.name) for e in ends}
+    if len(clusters) < 2:
+        raise UserError(
+            f"the test pairs of {target} would touch {len(clusters)} of {plural(settings.cluster)}, and intervals need "
+            "two; use more of them, or another --cluster"
+        )
+    design = {
+        "n_clusters": len(clusters),
+        "n_cities": None if by_entity else len(ends),
+        "n_pairs": n_pairs,
+        "n_seeds": len(settings.seeds),
+        "new_seeds": len(settings.seeds) >= NEW_SEEDS_FROM,
+    }
+    of = "" if by_entity else f" of {len(clusters)} {plural(settings.cluster)}"
+    return design, f"{len(ends)} {CALLED[kind][1]}{of}"
+
+
+def _paper_pairs(cities: list[Entity], target: str, settings: Settings) -> tuple[list[Entity], int]:
+    """The cities of the test pairs, and how many of these there are at least."""
     labels = {attribute: [city.value(attribute) for city in cities] for attribute in PAPER}
     tests = [
         draw_pairs(labels, target, settings.mode, settings.split, seed, settings.max_pairs)["test"]
         for seed in settings.seeds
     ]
-    ends = [cities[i] for i in {i for pairs in tests for base, source, _ in pairs for i in (base, source)}]
-    by_city = settings.cluster == "city"
-    clusters = {city.name if by_city else city.value(settings.cluster) for city in ends}
-    design = {
-        "n_clusters": len(clusters),
-        "n_cities": None if by_city else len(ends),
-        "n_pairs": min(map(len, tests)),
-        "n_seeds": len(tests),
-        "new_seeds": len(tests) >= NEW_SEEDS_FROM,
-    }
-    of = "" if by_city else f" of {len(clusters)} {plural(settings.cluster)}"
-    return design, f"{len(ends)} cities{of}"
+    ends = {i for pairs in tests for base, source, _ in pairs for i in (base, source)}
+    return [cities[i] for i in ends], min(map(len, tests))
+
+
+def _ravel_pairs(entities: list[Entity], target: str, settings: Settings) -> tuple[list[Entity], int]:
+    """The same for RAVEL's test of entities held out, with as many pairs as are asked for."""
+    held_out = [e for e in entities if e.part == SPLIT["test"][0] and target in e.values]
+    return held_out, 2 * (settings.max_pairs or MAX_PAIRS)
 
 
 def _families(runs: list[Run], settings: Settings, n_layers: int) -> list[tuple[str, int]]:

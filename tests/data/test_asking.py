@@ -6,7 +6,7 @@ import torch
 import transformers
 
 from common.errors import UserError
-from data.asking import NAMED, Limits, _drawn, known, questions
+from data.asking import NAMED, Limits, drawn, known, questions
 from data.facts import Entity, Facts, Template
 from data.prompts import NOT_KNOWN
 
@@ -123,11 +123,11 @@ def test_only_what_is_known_best_is_kept(tokenizer):
 def test_limits_draw_from_every_part():
     entities = [Entity(str(i), {"country": "x"}, PARTS[i % 10 // 5 + (i % 10 == 9)]) for i in range(100)]
     facts = Facts("city", ("country",), entities, [])
-    chosen = _drawn(facts.entities, 20)
-    assert chosen == _drawn(facts.entities, 20)
+    chosen = drawn(facts.entities, 20)
+    assert chosen == drawn(facts.entities, 20)
     assert [sum(e.part == part for e in chosen) for part in PARTS] == [10, 8, 2]
-    assert _drawn(entities, 100) == _drawn(entities, None) == entities
-    assert {e.part for e in _drawn(entities, 1)} == set(PARTS)  # never none
+    assert drawn(entities, 100) == drawn(entities, None) == entities
+    assert {e.part for e in drawn(entities, 1)} == set(PARTS)  # never none
 
 
 def test_nothing_can_be_asked(tokenizer):

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import main
 import models
+import stats
 import visualisation
 from results.collecting import read_folder
 from results.store import Store
@@ -214,13 +215,33 @@ def test_one_of_several_commands_asks(done, ravel_world, tmp_path):
     require_no_leftovers(Store(tmp_path, str(ravel_world)).root)
 
 
+def test_plan(ravel_world, tmp_path, capsys):
+    """Counted from the files: test entities and their countries; nothing is asked."""
+    split = json.loads((ravel_world / "ravel_city_entity_to_split.json").read_text())
+    facts = json.loads((ravel_world / "ravel_city_entity_attributes.json").read_text())
+    held_out = [name for name, part in split.items() if part == "test"]
+    n_countries = len({facts[name]["Country"] for name in held_out})
+    argv = flags(ravel_world, tmp_path / "out", "--methods", "neuron", "das", "--targets", "language", "--plan")
+    assert main.main(argv) == 0
+    out, err = capsys.readouterr()
+    text = " ".join(out.split())
+    require_words(text, [f"{len(split)} cities of RAVEL, as if the model knew them all"])
+    require_words(
+        text, [f"600 test pairs a seed, 1 seed, {len(held_out)} cities of {n_countries} countries among them"]
+    )
+    least = stats.plan_difference(n_countries, 600, n_cities=len(held_out))
+    require_words(text, [f"a difference is found of {least:.3f} in one comparison"])
+    assert "asking" not in err
+    assert not (tmp_path / "out").exists()
+
+
 BAD = [
     (["--templates", "few-shot", "--attributes", "country"], ["--attributes is for RAVEL's prompts"]),
     (["--templates", "bare", "--top-entities", "3"], ["--top-entities is for RAVEL's prompts"]),
     (["--templates", "bare", "--mode", "ravel"], ["--mode and --split ravel", "--templates ravel"]),
     (["--unfiltered"], ["--unfiltered is for the paper's prompts"]),
     (["--one-token"], ["--one-token is for the paper's prompts"]),
-    (["--plan"], ["--plan reckons with a table of cities"]),
+    (["--plan", "--max-entities", "3"], ["would touch 1 of countries", "--cluster"]),
     (["--mode", "strict"], ["--templates ravel goes with --mode ravel, not strict"]),
     (["--attributes", "country", "lagnuage"], ["city has no attribute 'lagnuage' (did you mean language?)"]),
     (["--attributes", "country"], ["isolation needs a second attribute"]),
