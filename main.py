@@ -118,11 +118,12 @@ def show_status(settings: Settings) -> None:
 
 
 def collect(settings: Settings) -> None:
-    from grid.status import done_of
+    from grid.status import done_of, require_settings
     from results.labels import keep_labels
 
     store, runs, _ = _grid_of(settings, settles=False)
     done = [store.read(run) for run in done_of(runs, store)]
+    require_settings(done, settings, store)
     labels = keep_labels(store.root, parse_labels(settings.label, settings.methods))
     print_results(done, settings, store.root, labels)
 
@@ -201,7 +202,9 @@ def main(argv: list[str] | None = None) -> int:
         act = next((act for flag, act in INSTEAD.items() if getattr(settings, flag)), run_grid)
         act(settings)
 
-    return command.run(work, interrupted="finished runs are kept; run the same command again to go on")
+    return command.run(
+        work, interrupted="what is done is kept, and so is the training; run the same command again to go on"
+    )
 
 
 if __name__ == "__main__":

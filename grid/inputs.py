@@ -96,9 +96,10 @@ def read_inputs(settings: InputSettings, needed: list[tuple[str, int]]) -> Input
     print(describe(known, prompts), file=sys.stderr)
     if len(prompts) < 2:
         if settings.ravel:
+            remedy = "ask about more with --max-entities and --max-templates" if len(prompts) else "use another model"
             raise UserError(
                 f"{settings.model} answers prompts about {len(prompts)} of {known['entities asked about']} entities "
-                "rightly, pairs need two; ask about more with --max-entities and --max-templates"
+                f"rightly, pairs need two; {remedy}"
             )
         raise UserError(
             f"{settings.model} knows both facts of {len(prompts)} of the {len(cities)} cities in {settings.cities}, "

@@ -38,6 +38,7 @@ def print_power(runs: list[Run], store: Store, settings: Settings, n_layers: int
     unit = plural(settings.cluster)
     n_seeds = len(settings.seeds)
     print(filled(f"{len(entities)} {CALLED[kind][1]} {source}"))
+    said: dict[tuple, list[str]] = {}  # what is to be said of targets -> these targets
     for target in settings.targets:
         design, among = _design(entities, target, settings, kind)
         found = [f"{stats.plan_difference(**design):.3f} in one comparison"]
@@ -45,8 +46,11 @@ def print_power(runs: list[Run], store: Store, settings: Settings, n_layers: int
             f"{stats.plan_difference(**design, family=n):.3f} as one of {n} {what}" for what, n in families if n > 1
         ]
         pairs = f"{design['n_pairs']} test pairs a seed, {n_seeds} seed{'s' * (n_seeds > 1)}"
-        print(filled(f"{target}: {pairs}, {among} among them"))
-        print(filled(f"  with a chance of .8 a difference is found of {', '.join(found)}"))
+        lines = f"{pairs}, {among} among them", f"  with a chance of .8 a difference is found of {', '.join(found)}"
+        said.setdefault(lines, []).append(target)
+    for (pairs, found), targets in said.items():
+        print(filled(f"{', '.join(targets)}: {pairs}"))
+        print(filled(found))
     if not families:
         print(filled(f"no method here will be compared: {settings.against} (--against) and another one are needed"))
     assumed = stats.Components()

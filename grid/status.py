@@ -10,11 +10,17 @@ from pathlib import Path
 from common.errors import UserError
 from common.leases import Found, look
 from common.text import duration, filled
+from grid.settings import Settings
 from grid.shares import Share, shared_out
+from results.provenance import difference
 from results.run import Run
 from results.shapes import is_amount
 from results.store import Store
 
+DECISIVE = (  # settings that a result's config repeats as they are
+    *("mode", "split", "prompt", "unfiltered", "max_pairs", "engine", "one_token", "dtype"),
+    *("epochs", "batch_size", "batching", "lr", "temperature", "precision"),
+)
 TAIL = 4096  # bytes at the end of a log, in which its last line is looked for
 
 
@@ -26,6 +32,20 @@ def done_of(runs: list[Run], store: Store) -> list[Run]:
     if len(done) < len(runs):
         print(f"{len(done)} of {len(runs)} cells are done; the others are left out")
     return done
+
+
+def require_settings(results: list[dict], settings: Settings, store: Store) -> None:
+    """Raises UserError if some results were made with other settings, as far as that shows without a model."""
+    for result in results:
+        then = {key: result["config"].get(key) for key in DECISIVE}
+        then = {key: value for key, value in then.items() if value is not None}  # None: plays no part
+        differs = difference(then, {key: getattr(settings, key) for key in then})
+        if differs:
+            run = Run(*(result[key] for key in ("target", "method", "layer", "seed")))
+            raise UserError(
+                f"{store.json_path(run)} was made with another configuration ({differs}); collect with the "
+                "flags of the run, or name another --output"
+            )
 
 
 def print_status(cells: list, per: str, is_done: Callable[[object], bool], store: Store, work: str = "") -> None:
@@ -62,7 +82,7 @@ def _state(share: Share, store: Store) -> tuple[str, str]:
     if task is not None:
         where = "" if shutil.which("squeue") else " or waits; there is no squeue here to ask"
         return "failed", f": Slurm job {task['job']} has ended{where}{_last_line(task['log'])}"
-    return "missing", ""
+    return "missing", "; it was stopped, and its training is kept" if store.state_path(share).exists() else ""
 
 
 def _at_work(found: Found) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from common.leases import Lease, Lost
 from common.memory import AtOnce
+from common.progress import say
 from common.stopping import held
 from common.text import shortened
 from data.batches import PairBatch
@@ -147,6 +148,8 @@ class Trainer:
                 checkpoints.ignore(path, str(error))
             done = self.spec.steps(run for run in group if self.spec.is_done(run))  # counted at the share's begin
             progress.give(max(0, training.steps_taken() - done))
+            if progress.shown:
+                say(f"{self.share.name} goes on where it was stopped: {training.steps_taken():,} steps are taken")
         with held():
             training.take_steps(progress.step, keeper)
         try:

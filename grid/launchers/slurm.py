@@ -98,7 +98,7 @@ def _submit(executor, tasks: list[Task]) -> list:
     except (submitit.core.utils.UncompletedJobError, submitit.core.utils.FailedSubmissionError, OSError) as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
         said = ([line for line in lines if "error:" in line] or lines or [type(error).__name__])[-1]
-        raise UserError(f"Slurm did not take the job: {said}; see --slurm") from None
+        raise UserError(f"Slurm did not take the job: {said}; see --slurm in docs/cluster.md") from None
 
 
 def _parameters(given: dict[str, str]) -> dict:

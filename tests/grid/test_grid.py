@@ -368,7 +368,7 @@ def test_ctrl_c(undisturbed, tmp_path):
     assert out == ""
     assert "Traceback" not in err
     assert re.split(r"[\r\n]+", err.strip())[-1] == (
-        "interrupted: finished runs are kept; run the same command again to go on"
+        "interrupted: what is done is kept, and so is the training; run the same command again to go on"
     )
     require_no_leftovers(root)
     found = results(root)

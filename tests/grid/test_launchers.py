@@ -123,6 +123,14 @@ def test_training_goes_on_where_it_was_stopped(undisturbed, stopped, tmp_path, m
     assert taken_up == [int(saved.tensors["done"])]
 
 
+def test_stop_is_told_by_status_and_when_it_goes_on(stopped, tmp_path, capsys):
+    folder = Path(shutil.copytree(stopped, tmp_path / "copy"))
+    assert main([*LONG, "--status", "--output", str(folder / "out")]) == 0
+    assert "missing; it was stopped, and its training is kept" in " ".join(capsys.readouterr().out.split())
+    run(folder, *LONG)
+    assert re.search(r"layer \d goes on where it was stopped: [\d,]+ steps are taken", capsys.readouterr().err)
+
+
 def test_unfinished_training_of_other_settings_is_begun_anew(stopped, tmp_path, capsys):
     folder = Path(shutil.copytree(stopped, tmp_path / "copy"))
     (path,) = (folder / "out" / "toy" / "tasks").iterdir()
@@ -342,6 +350,8 @@ def test_status_and_collect_while_it_runs(undisturbed, tmp_path, capsys):
     assert out.startswith("4 of 12 cells are done; the others are left out\n")
     assert "-- layer 1" in out
     assert "-- layer 2" not in out
+    assert main([*LONG, "--collect", "--epochs", "7", *output]) == 2
+    require_words(error_line(capsys.readouterr().err), ["layer01-seed0.json", "epochs 8 there, 7 now", "collect with"])
     assert {path: path.read_bytes() for path in before} == before
 
 

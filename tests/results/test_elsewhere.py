@@ -11,7 +11,7 @@ from results.reading import NamedPairs, scores_of
 # kind, base's template, does the source's ask for the same, answer about base, about source, right tokens
 PAIRS = [
     ("cause", 0, True, [1], [2, 3, 4, 5], 3),  # three of four: right by RAVEL and MIB alone
-    ("cause", 0, True, [1], [6], 0),
+    ("cause", 0, True, [1], [6, 6, 6], 2),  # two of three: right by MIB alone
     ("cause", 0, True, [1], [7], 1),
     ("cause", 0, False, [1], [2, 3], 1),  # one of two: wrong everywhere
     ("cause", 1, True, [9, 1], [9, 2], 2),  # both begin alike: SAEBench's isolation
@@ -19,7 +19,7 @@ PAIRS = [
     ("isolation:a", 2, False, [5], [3], 0),
     ("isolation:a", 2, False, [5, 5], [3], 2),
     ("isolation:a", 2, False, [5], [3], 1),
-    ("isolation:b", 3, True, [8, 8], [3], 1),
+    ("isolation:b", 3, True, [8] * 7, [3], 5),  # five of seven: right by RAVEL and MIB
     ("isolation:b", 3, False, [8], [3, 3, 3], 1),
 ]
 
@@ -39,15 +39,15 @@ def made(rows=PAIRS) -> tuple[np.ndarray, NamedPairs]:
 def test_by_hand():
     right_N, pairs = made()
     found = scores_elsewhere(right_N, pairs)
-    # RAVEL: cause (2/3 -> .67, 0/1, 1/1) / 3; isolation of a (1, 2/3 -> .67) / 2, of b (0, 1) / 2.
-    cause, isolation = (0.67 + 0 + 1) / 3, ((1 + 0.67) / 2 + 0.5) / 2
+    # RAVEL: cause (2/3 -> .67, 0/1, 1/1) / 3; isolation of a (1, 2/3 -> .67) / 2, of b (1, 1) / 2.
+    cause, isolation = (0.67 + 0 + 1) / 3, ((1 + 0.67) / 2 + 1) / 2
     assert found["ravel"] == pytest.approx(
         {"cause": cause, "isolation": isolation, "disentangle": (cause + isolation) / 2}
     )
-    # SAEBench: cause 1 of 4; isolation 5 of 6, and the cause pair whose answers begin alike.
+    # SAEBench: cause 1 of 4; isolation 4 of 6, and the cause pair whose answers begin alike.
     assert found["saebench"] == pytest.approx({"cause": 1 / 4, "isolation": 5 / 7, "disentangle": (1 / 4 + 5 / 7) / 2})
-    # MIB: 7 of 11.
-    assert found["mib"] == pytest.approx({"accuracy": 7 / 11})
+    # MIB: 9 of 11.
+    assert found["mib"] == pytest.approx({"accuracy": 9 / 11})
     # Ours, whole answers: cause 2 of 5; isolation of a 2 of 4, of b 1 of 2.
     ours = scores_of(right_N == pairs.n_tokens, pairs.group_N)
     assert ours == pytest.approx({"cause": 2 / 5, "isolation": 1 / 2, "disentangle": 0.45})
