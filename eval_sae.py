@@ -16,6 +16,7 @@ import textwrap
 from common import command
 from common.errors import UserError
 from grid.launchers import LAUNCHERS
+from grid.launching import PER
 from grid.profiles import notice_of
 from quality.names import SCORES_FILE
 from quality.settings import EvalSettings, read_settings
@@ -36,10 +37,11 @@ def run(settings: EvalSettings) -> None:
 def score_saes(settings: EvalSettings) -> None:
     """Score every SAE asked for that is not scored yet, here or elsewhere, and print the table.  Raises UserError."""
     from grid.layers import model_info
+    from grid.shares import shared_out
     from grid.status import print_status
     from grid.work import clear_away
     from quality.names import WORK
-    from quality.scores import cell_of, rows_there
+    from quality.scores import cell_of, there
     from quality.scoring import Scoring, plan, print_plan
     from results.store import Store
 
@@ -52,29 +54,30 @@ def score_saes(settings: EvalSettings) -> None:
     if settings.dry_run:
         print_plan(cells, settings, info.n_layers, store)
     elif settings.status:
-        there = {cell_of(row) for row in rows_there(store)}
-        print_status(cells, settings.per, there.__contains__, store, WORK)
+        scored = {cell_of(row) for row in there(store)[0]}
+        print_status(cells, settings.per, scored.__contains__, store, WORK)
     elif settings.collect:
         print_scores(settings, cells, store)
     else:
         store.require_writable()
         if launcher.launch(Scoring(settings, store, cells)):
-            clear_away(store)
+            clear_away(store, [share for per in PER for share in shared_out(cells, per, WORK)])
             print_scores(settings, cells, store)
 
 
 def print_scores(settings: EvalSettings, cells: list, store) -> None:
     """Print the table of what is there of these SAEs.  Raises UserError if that is nothing."""
-    from quality.scores import cell_of, n_cities_there, rows_there
+    from quality.scores import cell_of, there
 
     path = store.root / SCORES_FILE
-    rows = [row for row in rows_there(store) if cell_of(row) in cells]
+    found, n_cities = there(store)
+    rows = [row for row in found if cell_of(row) in cells]
     n_scored = len({cell_of(row) for row in rows})
     if not rows:
         raise UserError(f"none of {len(cells)} SAEs is scored in {path}; --status tells how far they are")
     if n_scored < len(cells):
         print(f"{n_scored} of {len(cells)} SAEs are scored; the others are left out", file=sys.stderr)
-    print(STYLES[settings.style](settings.model, n_cities_there(store), rows))
+    print(STYLES[settings.style](settings.model, n_cities, rows))
     notice = notice_of(settings.model)
     if notice and settings.style == "terminal":
         print("\n" + textwrap.fill(notice, 79))

@@ -17,6 +17,7 @@ from pathlib import Path
 from common import command
 from featurizers.labels import parse_labels
 from grid.launchers import LAUNCHERS
+from grid.launching import PER
 from grid.profiles import notice_of
 from grid.settings import Settings, read_settings
 from masks.names import default_mask
@@ -27,6 +28,7 @@ from masks.names import default_mask
 def run_grid(settings: Settings) -> None:
     """Train and test what is not done yet, here or elsewhere, and print the table.  Raises UserError."""
     from grid.experiment import Experiment
+    from grid.shares import shared_out
     from grid.work import clear_away
     from results.labels import keep_labels, with_kept
 
@@ -39,7 +41,7 @@ def run_grid(settings: Settings) -> None:
     is_done = launcher.launch(experiment)
     labels = keep_labels(store.root, labels)
     if is_done:
-        clear_away(store)
+        clear_away(store, [share for per in PER for share in shared_out(runs, per)])
         print(command.peak_memory(settings.device), file=sys.stderr)
         print_results(experiment.results(), settings, store.root, labels)
 

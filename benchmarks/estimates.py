@@ -16,7 +16,7 @@ from common.command import peak_gb
 from featurizers.methods import METHODS
 from imports import np
 from results.estimates import Grid
-from results.reading import NamedPairs
+from results.pairs import NamedPairs
 
 N_CITIES, N_COUNTRIES, N_PAIRS, N_SEEDS = 60, 40, 750, 5
 OWN = ["sae:a", "sae:b"]  # with the known methods, ten

@@ -26,7 +26,7 @@ from featurizers.sae import Sae
 from imports import np, torch
 from masks.engines import FastEngine
 from models import load_subject
-from results.reading import NamedPairs
+from results.pairs import NamedPairs
 from saes.loading import load_sae
 from saes.releases import locate
 from toy import world as toy

@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from common.errors import UserError
 from common.files import temporary_beside
 from common.processes import machine, started
 
@@ -87,7 +88,7 @@ class Found:
             return True
         if owner is not None and owner.machine == machine():
             return owner.started is None or started(owner.pid) != owner.started
-        return self.age > STALE
+        return abs(self.age) > STALE  # one of the future is nobody's either
 
 
 def look(path: Path) -> Found | None:
@@ -109,8 +110,9 @@ class Lease:
     An error within the block is told in the file, which then stays and is free.
     """
 
-    def __init__(self, path: Path, owner: Owner, every: float):
+    def __init__(self, path: Path, owner: Owner, every: float, error_before: str | None = None):
         self.path, self.owner, self.every = path, owner, every
+        self.error_before = error_before  # why the last owner gave up
         self.lost: str | None = None  # whose it is now
         self._ended = threading.Event()
         self._beat = threading.Thread(target=self._renew_often, daemon=True)
@@ -119,15 +121,19 @@ class Lease:
     def take(cls, path: Path, log: str | None = None, every: float | None = None) -> Lease | None:
         """Take a lease that nobody holds; None if somebody does.  every: seconds between renewals, by default EVERY.
 
-        Raises OSError if the folder refuses.
+        Raises OSError if the folder refuses, UserError if another thing stands in the lease's place.
         """
         owner = Owner(machine(), os.getpid(), started(os.getpid()), time.time(), uuid.uuid4().hex, log)
+        if path.is_dir():
+            raise UserError(f"{path} is a folder where a file is to be; remove it")
         found = look(path)
+        before = None
         if found is not None:
             if not found.is_free:
                 return None
+            before = found.owner and found.owner.error
             _set_aside(path, found.content)
-        return cls(path, owner, every or EVERY) if _create(path, owner) else None
+        return cls(path, owner, every or EVERY, before) if _create(path, owner) else None
 
     def __enter__(self) -> Lease:
         self._beat.start()
@@ -141,9 +147,14 @@ class Lease:
             self.path.unlink(missing_ok=True)
 
     def __exit__(self, kind, error, _) -> None:
-        if isinstance(error, Exception) and not isinstance(error, Lost):
+        why = None
+        if isinstance(error, KeyboardInterrupt):  # we were stopped, and learned nothing of the last owner's error
+            why = self.error_before
+        elif isinstance(error, Exception) and not isinstance(error, Lost):
+            why = " ".join(str(error).split()) or kind.__name__
+        if why is not None:
             self._end()
-            self.owner.error = (" ".join(str(error).split()) or kind.__name__)[:500]
+            self.owner.error = why[:500]
             with contextlib.suppress(OSError, Lost):  # the folder is gone or full: then the lease grows old
                 self._renew()
         else:

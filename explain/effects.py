@@ -11,7 +11,8 @@ from explain.subsets import Subsets
 from imports import np
 from masks.names import SCORES
 from results.outcomes import outcomes_of
-from results.reading import NamedPairs, scores_of
+from results.pairs import NamedPairs
+from results.reading import scores_of
 
 DIGITS = 12  # to which two differences of shares are equal
 ENOUGH = 0.9  # of what a mask's score has above that of `none`

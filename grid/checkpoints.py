@@ -30,8 +30,8 @@ class Saved:
     tensors: dict
 
 
-def read(path: Path) -> Saved | None:
-    """The training that was saved there, if there is one; one that cannot be read is ignored, in one line."""
+def read(path: Path, tells: bool = True) -> Saved | None:
+    """The training that was saved there, if there is one; one that cannot be read is ignored, and that is said."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             about = json.loads(file.metadata()["about"])
@@ -40,7 +40,8 @@ def read(path: Path) -> Saved | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError, safetensors.SafetensorError) as error:
-        ignore(path, f"it cannot be read: {' '.join(str(error).split())[:80]}")
+        if tells:
+            ignore(path, f"it cannot be read: {' '.join(str(error).split())[:80]}")
         return None
     return saved
 

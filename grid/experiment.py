@@ -24,8 +24,9 @@ from grid.settings import Settings, read_settings
 from grid.shares import Share, share_of, shared_out
 from grid.spec import GridSpec, Pairs, is_original, schedule_of
 from grid.trainer import Trainer
+from results.pairs import NamedPairs
 from results.provenance import difference, provenance
-from results.reading import NamedPairs, digest_of
+from results.reading import digest_of
 from results.run import Run
 from results.store import Store
 
@@ -127,6 +128,7 @@ class Experiment:
             configs={run: self.config(run) for run in todo},
             provenance=provenance(device_name(self.settings.device)),
             replaced=self.replaced,
+            done_before={run: self.config(run) for run in self.done},
         )
 
     def read(self) -> None:

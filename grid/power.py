@@ -5,7 +5,7 @@ import json
 import stats
 from common.errors import UserError
 from common.text import filled
-from data.asking import drawn
+from data.asking import Limits, drawn
 from data.facts import Entity, read_cities
 from data.names import CALLED, ENTITY, PAPER, plural
 from data.pairs import draw_pairs
@@ -24,8 +24,10 @@ def print_power(runs: list[Run], store: Store, settings: Settings, n_layers: int
     Values stand for the labels that a tokenizer would give, so that two values with one first token count as different.
     """
     if settings.ravel:
-        entities = drawn(settings.ravel.facts.entities, settings.ravel.limits["max_entities"])
-        kind, of = settings.ravel.facts.entity_type, "of RAVEL"
+        limits = settings.ravel.limits
+        entities = drawn(settings.ravel.facts.entities, limits["max_entities"])
+        kind, of = settings.ravel.facts.entity_type, f"of RAVEL's {len(entities):,}"
+        entities = drawn(entities, limits["top_entities"] or Limits.top_entities)  # as many as will be kept
     else:
         entities, kind, of = read_cities(settings.cities), "city", f"in {settings.cities}"
     try:

@@ -56,6 +56,9 @@ def read_flags(args: Mapping) -> RavelSettings | None:
         if args["mode"] == "ravel" or args["split"] == "ravel":
             raise UserError("--mode and --split ravel are for RAVEL's prompts; add --templates ravel")
         return None
+    for flag in ("mode", "split"):
+        if args[flag] != "ravel":
+            raise UserError(f"--templates ravel goes with --{flag} ravel, not {args[flag]}; leave --{flag} out")
     for flag in ("unfiltered", "one_token"):
         if args[flag]:
             raise UserError(f"--{flag.replace('_', '-')} is for the paper's prompts, not for RAVEL's; leave it out")

@@ -240,8 +240,6 @@ def read_settings(argv: list[str] | None = None, description: str = "") -> Setti
     args["ravel"] = found = ravel.read_flags(args)
     for name in (*ravel.LIMITS, "attributes", "scored", "facts"):
         args.pop(name, None)
-    if found is not None and (args["mode"], args["split"]) != ("ravel", "ravel"):
-        raise UserError(f"--templates ravel goes with --mode ravel, not {args['mode']}; leave --mode and --split out")
     attributes = list(found.facts.attributes if found else PAPER)
     args["targets"] = chosen("target", args["targets"] or attributes, attributes)
     args["cluster_named"] = args["cluster"] is not None

@@ -13,7 +13,7 @@ from grid.settings import Settings
 from grid.shares import Share, shared_out
 from grid.work import Work
 from masks.training import Schedule
-from results.reading import NamedPairs
+from results.pairs import NamedPairs
 from results.run import Run
 from results.shapes import is_amount
 from results.store import Store
@@ -57,6 +57,7 @@ class GridSpec(Work):
     wandb_mode: str | None = None
     verified: Verified | None = None  # None where nothing is trained
     replaced: dict[Run, tuple] = field(default_factory=dict)  # with --force: stamps of results that do not count
+    done_before: dict[Run, dict] = field(default_factory=dict)  # configs of the grid's other runs
     seen: set[Run] = field(default_factory=set)  # runs that are known to be done
 
     @property

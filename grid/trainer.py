@@ -171,7 +171,9 @@ class Trainer:
         saved = checkpoints.read(path)
         if saved is None:
             return None, []
-        named = {str(run): run for run in self.spec.by_share[self.share] if self.spec.is_trained(run)}
+        # A kill while they were saved one by one: some are done, and their state is needed for the others.
+        every = [*self.spec.by_share[self.share], *self.spec.done_before]
+        named = {str(run): run for run in every if self.spec.is_trained(run)}
         group = [named[name] for name in saved.runs if name in named]
         if len(group) < len(saved.runs) or saved.digest != self._digest(group):
             checkpoints.ignore(path, "it is of other settings, methods, seeds or versions")
@@ -180,7 +182,8 @@ class Trainer:
 
     def _digest(self, group: list[Run]) -> str:
         """Of all that decides the results of runs that train together."""
-        return digest_of({"configs": [self.spec.configs[run] for run in group], **self.spec.provenance})
+        configs = self.spec.configs | self.spec.done_before
+        return digest_of({"configs": [configs[run] for run in group], **self.spec.provenance})
 
     def _pairs(self, run: Run) -> Pairs:
         return self.spec.pairs[run.target, run.seed]

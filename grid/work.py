@@ -4,12 +4,14 @@ Processes that work on one OUTPUT share nothing but that folder.  Each takes a s
 is done; when all that is left is held by others it waits for them, as they may die.
 """
 
+import contextlib
 import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from common.errors import UserError
 from common.leases import Lease, Lost, look
 from common.processes import machine
 from common.progress import say
@@ -130,23 +132,36 @@ def _take_first(
 def say_who(work: Work, told: set[str], ours: Iterable[int] = ()) -> None:
     """Say of each other command that is at a share of this work, once, that we wait for it.
 
-    told: tokens of leases that were told; ours: processes of this machine that belong to this command.
+    told: what was told, by tokens of leases, or names of shares whose lease cannot be read.
+    ours: processes of this machine that belong to this command.
     """
     for share in work.by_share:
         found = look(work.store.lease_path(share))
-        if found is None or found.owner is None or found.is_free or found.owner.token in told:
+        token = None if found is None else str(share) if found.owner is None else found.owner.token
+        if token is None or token in told or found.is_free:
             continue
-        told.add(found.owner.token)
-        if not (found.owner.machine == machine() and found.owner.pid in ours):
+        told.add(token)
+        if found.owner is None:
+            say(f"{share.name}: {work.store.lease_path(share)} cannot be read; waiting some minutes for its owner")
+        elif not (found.owner.machine == machine() and found.owner.pid in ours):
             say(f"{share.name} is being done by {found.owner}; waiting for it, or for its end")
 
 
-def clear_away(store: Store) -> None:
-    """Remove what a process left that was killed after it had finished a share: its lease, and its last training."""
+def clear_away(store: Store, done: Iterable[Share] = ()) -> None:
+    """Remove what a process left that was killed after it had finished a share: its lease, and its last training.
+
+    done: shares of which nothing is left to do, so that whatever is left of them can go.
+    """
+    names = set(map(str, done))
+    for share in done:
+        store.forget_job(share)
     for lease_path, state in store.tasks_left():
-        lease = Lease.take(lease_path)
-        if lease is not None:
+        with contextlib.suppress(UserError):  # a stranger's folder stands there
+            lease = Lease.take(lease_path)
+            if lease is None:
+                continue
             with lease:
-                saved = checkpoints.read(state)
-                if saved is not None and all((store.root / f"{name}.json").exists() for name in saved.runs):
-                    state.unlink()
+                saved = checkpoints.read(state, tells=False)
+                all_done = saved and all((store.root / f"{name}.json").exists() for name in saved.runs)
+                if all_done or (saved is None and state.stem in names):
+                    state.unlink(missing_ok=True)

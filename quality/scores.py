@@ -9,6 +9,7 @@ from featurizers.methods import METHODS
 from grid.inputs import Inputs
 from quality.names import SCORES_FILE
 from results.provenance import difference
+from results.shapes import QUALITY, QUALITY_ROW, fault
 from results.store import Store
 
 FILE_FORMAT = 1
@@ -26,26 +27,32 @@ class Cell:
 
 
 def cell_of(row: dict) -> Cell:
-    return Cell(*(row.get(name) for name in ("method", "layer", "raw_residual")))
+    return Cell(row["method"], row["layer"], row["raw_residual"])
 
 
-def rows_there(store: Store) -> list[dict]:
-    """The rows of the file as it is, whatever they were made with; none if there is no such file."""
+def is_row(row) -> bool:
+    """Whether something is a row as we write it; the file is anyone's."""
+    return fault(row, QUALITY_ROW) is None and isinstance(row.get("raw_residual"), bool)
+
+
+def there(store: Store) -> tuple[list[dict], int]:
+    """The sound rows of the file as it is, whatever they were made with, and of how many cities they are.
+
+    None, and 0, if there is no such file or it is none of ours.
+    """
     try:
-        return [row for row in read_config(store.root / SCORES_FILE)["rows"] if isinstance(row, dict)]
-    except (UserError, KeyError, TypeError):
-        return []
-
-
-def n_cities_there(store: Store) -> int:
-    """How many cities the scores of the file are of."""
-    return read_config(store.root / SCORES_FILE)["config"]["n_cities"]
+        content = read_config(store.root / SCORES_FILE)
+    except UserError:
+        return [], 0
+    if fault(content, QUALITY) is not None:
+        return [], 0
+    return [row for row in content["rows"] if is_row(row)], content["config"].get("n_cities", 0)
 
 
 class ScoreStore:
     """The file: its rows, and adding to them.
 
-    rows: as of the last look; there: the SAEs that they are of.
+    rows: as of the last look; by_cell: those of each SAE.
     """
 
     def __init__(self, store: Store, inputs: Inputs):
@@ -74,6 +81,8 @@ class ScoreStore:
             content = read_config(self.path)
             differs = difference(content["config"], self.config)
             rows = content["rows"]
+            if not all(map(is_row, rows)):
+                raise TypeError
             # A method that needs SAEs bears the name of their release.
             of_another = [
                 f"{row['method']} SAE of layer {row['layer']}"
@@ -98,7 +107,9 @@ class ScoreStore:
         self._set(self._kept())
 
     def _set(self, rows: list[dict]) -> None:
-        self.rows, self.there = rows, {cell_of(row) for row in rows}
+        self.rows, self.by_cell = rows, {}
+        for row in rows:
+            self.by_cell.setdefault(cell_of(row), []).append(row)
 
     def add(self, fresh: list[dict], origin: dict) -> None:
         """Replace the rows of the same SAEs, and save.
@@ -106,21 +117,10 @@ class ScoreStore:
         origin: what computed them, as `results.provenance.provenance` tells it.
         """
         again = {cell_of(row) for row in fresh}
-        self._change(lambda rows: [*(row for row in rows if cell_of(row) not in again), *fresh], origin)
-
-    def forget(self, cells: list[Cell]) -> None:
-        """Remove the rows of SAEs that are to be scored again, and all that do not fit; what is there then counts."""
-        if self.path.exists():
-            self._change(lambda rows: [row for row in rows if cell_of(row) not in cells], {})
-        self.replaces = False
-
-    def _change(self, change, origin: dict) -> None:
-        """Read the file, change its rows and write it, while nobody else does."""
-        with alone(self.store.lease_path(LEASE), PAUSE):
-            order = {method: i for i, method in enumerate(METHODS)}
-            rows = sorted(
-                change(self._kept()),
-                key=lambda r: (r["layer"], order.get(r["method"], len(order)), r["raw_residual"], r["attribute"]),
-            )
+        order = {method: i for i, method in enumerate(METHODS)}
+        with alone(self.store.lease_path(LEASE), PAUSE):  # nobody else changes the file meanwhile
+            rows = [*(row for row in self._kept() if cell_of(row) not in again), *fresh]
+            rows.sort(key=lambda r: (r["layer"], order.get(r["method"], len(order)), r["raw_residual"], r["attribute"]))
             self._set(rows)
+
             write_json(self.path, {"format": FILE_FORMAT, "config": self.config, "rows": self.rows, **origin})

@@ -17,7 +17,7 @@ from grid.shares import Share, share_of, shared_out
 from grid.work import Work
 from quality.metrics import LayerQuality, own_logits
 from quality.names import SCORES_FILE, WORK
-from quality.scores import Cell, ScoreStore, cell_of, rows_there
+from quality.scores import Cell, ScoreStore, cell_of, there
 from quality.settings import EvalSettings, read_settings
 from results.provenance import provenance
 from results.store import Store
@@ -52,6 +52,8 @@ class ScoringWork(Work):
     store: Store
     cells: list[Cell]
     scores: ScoreStore
+    replaced: dict[Cell, list[dict]] = field(default_factory=dict)  # with --force: rows that do not count
+    done_here: set[Cell] = field(default_factory=set)
 
     @functools.cached_property
     def by_share(self) -> dict[Share, list[Cell]]:
@@ -61,7 +63,8 @@ class ScoringWork(Work):
         self.scores.look()
 
     def is_done(self, cell: Cell) -> bool:
-        return cell in self.scores.there
+        rows = self.scores.by_cell.get(cell)
+        return cell in self.done_here or (rows is not None and rows != self.replaced.get(cell))
 
     def size(self) -> tuple[int, int]:
         return len(self.cells), 0
@@ -92,6 +95,7 @@ class Scorer:
             rows = self._score(cell)
             lease.require()
             self.work.scores.add(rows, self.origin)
+            self.work.done_here.add(cell)
             progress.cell()
 
     def _score(self, cell: Cell) -> list[dict]:
@@ -154,17 +158,16 @@ class Scoring:
         set_up(s, saes_of(self.cells))
         inputs = read_inputs(s, saes_of(self.cells))
         self.scores = ScoreStore(self.store, inputs)
-        todo = [cell for cell in self.cells if s.force or cell not in self.scores.there]
+        todo = [cell for cell in self.cells if s.force or cell not in self.scores.by_cell]
         if todo:
             inputs.check_saes(saes_of(todo))
             self.store.prepare()
-        if s.force:
-            self.scores.forget(todo)
-        return ScoringWork(s, inputs, self.store, todo, self.scores)
+        replaced = dict(self.scores.by_cell) if s.force else {}
+        return ScoringWork(s, inputs, self.store, todo, self.scores, replaced)
 
     def left(self) -> list[Share]:
-        there = {cell_of(row) for row in rows_there(self.store)}
-        todo = (cell for cell in self.cells if self.settings.force or cell not in there)
+        scored = {cell_of(row) for row in there(self.store)[0]}
+        todo = (cell for cell in self.cells if self.settings.force or cell not in scored)
         return list(shared_out(todo, self.settings.per, WORK))
 
     def again(self, share: Share) -> Again:

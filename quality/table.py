@@ -48,8 +48,9 @@ def _parts(n_cities: int, rows: list[dict]) -> Iterator[tuple[str, str, list[tup
         order = [row["method"] for row in found]
         found.sort(key=lambda row: (order.index(row["method"]), row["layer"], row["raw_residual"]))
         for place in PLACES if found else ():
-            about = f"{n_cities} cities; without an SAE CE is {found[0][place]['ce_loss_without_sae']:.2f}"
-            lines = [(row, [column.text(row[place][column.key]) for column in COLUMNS]) for row in found]
+            about, without = f"{n_cities} cities", found[0][place].get("ce_loss_without_sae")
+            about += "" if without is None else f"; without an SAE CE is {without:.2f}"
+            lines = [(row, [column.text(row[place].get(column.key)) for column in COLUMNS]) for row in found]
             yield f"{attribute}, {PLACES[place]}", about, lines
 
 

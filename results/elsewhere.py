@@ -20,7 +20,7 @@ from collections import defaultdict
 from featurizers.methods import BASELINES
 from imports import np
 from results.estimates import Grid
-from results.reading import NamedPairs
+from results.pairs import NamedPairs
 
 MASK = "hard"  # all three test masks of zeros and ones
 Cell = tuple[str, str, int]  # target, method, layer

@@ -17,7 +17,8 @@ from imports import np
 from masks.names import MASKS, SCORES
 from results.differences import Comparison, Contrast, differences
 from results.outcomes import NEW_SEEDS_FROM, outcomes_of
-from results.reading import NamedPairs, of_templates, scores_of
+from results.pairs import NamedPairs
+from results.reading import of_templates, scores_of
 from results.training import still_falls
 
 RECONSTRUCTION = "reconstruction"  # an SAE's reconstruction spliced in, nothing patched

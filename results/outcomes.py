@@ -6,7 +6,7 @@ import hashlib
 import stats
 from imports import np
 from masks.names import MASKS
-from results.reading import NamedPairs
+from results.pairs import NamedPairs
 
 KEPT_ANSWERS = (*MASKS, "none")  # what is said of every test pair is kept for these masks, "none" being no patch
 NEW_SEEDS_FROM = 3  # so many seeds; with two, an interval for others spans most of [0, 1] (t is 12.7)

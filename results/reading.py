@@ -9,13 +9,13 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from common.files import file_digest
-from data.names import HELD_OUT, KINDS, is_isolation, other, sentence
+from data.names import HELD_OUT, KINDS
 from imports import np, safetensors
 from masks.names import MASKS
+from results.pairs import NamedPairs, fault_in_pairs
 from results.run import Run
 from results.shapes import RESULT, fault
 
@@ -25,80 +25,6 @@ OUTCOME = {"test": "", "test_templates": "templates_"}  # what stands before a t
 
 class Damaged(Exception):
     """What is wrong with a result, in a few words."""
-
-
-@dataclass(frozen=True)
-class NamedPairs:
-    """The test pairs of a target and seed, N in all; outcomes are in their order.
-
-    base, source: [N] names of entities; group_N: int, into groups; facts: entity -> {attribute: value}.
-    groups: kinds of pairs, cause first, as `stats.Outcomes` has them.
-    templates: [N] of the base prompts, where there is more than the paper's.
-    same_attribute: [N] bool, whether the source's prompt asks for what the base's does; answers: [N] the tokens of the
-        model's answers to the base's template about base and source.  None where there are only the paper's prompts.
-    """
-
-    base: list[str]
-    source: list[str]
-    group_N: "np.ndarray"
-    facts: dict[str, dict[str, str]]
-    groups: tuple[str, ...] = KINDS
-    templates: list[str] | None = None
-    same_attribute: "np.ndarray | None" = None
-    answers: list[tuple[list[int], list[int]]] | None = None
-
-    @classmethod
-    def of(cls, named_pairs: dict, part: str = "test") -> "NamedPairs":
-        """named_pairs: the content of a pair file (data.pairs.named, data.ravel_pairs.named_ravel)."""
-        base, source, kind, *more = zip(*named_pairs[part], strict=True)
-        templates = same_attribute = answers = None
-        if more:
-            of_base, of_source, *both = more
-            templates = [named_pairs["templates"][number] for number in of_base]
-            if both:  # files of an earlier version have none
-                asked_for = np.array(named_pairs["asked_for"])
-                same_attribute = asked_for[list(of_base)] == asked_for[list(of_source)]
-                answers = list(zip(*both, strict=True))
-        groups = [KINDS[0], *sorted({k for k in kind if is_isolation(k)})]
-        return cls(
-            list(base),
-            list(source),
-            np.array([groups.index(k) for k in kind]),
-            named_pairs["facts"],
-            tuple(groups),
-            templates,
-            same_attribute,
-            answers,
-        )
-
-    @property
-    def n_tokens(self) -> "np.ndarray":
-        """[N] int: of the right answer, which is that about the source in a cause pair."""
-        both = zip(self.answers, self.group_N == 0, strict=True)
-        return np.array([len(source if is_cause else base) for (base, source), is_cause in both])
-
-    def asked(self, i: int, target: str) -> str:
-        """The attribute that the prompts of a pair ask for."""
-        group = self.groups[self.group_N[i]]
-        if group == KINDS[0]:
-            return target
-        _, _, attribute = group.partition(":")
-        return attribute or other(target)
-
-    def question(self, i: int, asked: str) -> str:
-        """The end of a pair's base prompt."""
-        if self.templates is None:
-            return sentence(asked, self.base[i])
-        before, _, after = self.templates[i].partition("%s")
-        return f"{before[-60:]}{self.base[i]}{after}"
-
-    def clusters(self, unit: str) -> tuple[list[str], list[str]]:
-        """Of each pair, the cluster of its base and of its source: an attribute's value, or the entity itself.
-
-        An entity without that value is a cluster of its own.
-        """
-        named = {name: facts.get(unit, name) for name, facts in self.facts.items()}
-        return [named[name] for name in self.base], [named[name] for name in self.source]
 
 
 def digest_of(content: dict) -> str:
@@ -152,6 +78,9 @@ def read_result(path: Path, root: Path) -> dict:
             outcomes = {name: hit_N.astype(bool) for name, hit_N in outcomes.items()}
             right = _of_test(tensors["right"], part)
             tests[held_out] = {"outcomes": outcomes, "right": right, "test_pairs": pairs}
+            needed = {*MASKS, *(name for name, scores in result["baselines"].items() if scores)}
+            if not needed <= outcomes.keys() or any(hit.shape != pairs.group_N.shape for hit in outcomes.values()):
+                raise Damaged("its outcomes are not those of its pairs")
             if not all(_counts(right_N, pairs) for right_N in right.values()):
                 raise Damaged("its counts of right tokens do not fit its pairs")
             for mask in MASKS:
@@ -213,6 +142,8 @@ def _tensors(path: Path, digest: str) -> dict[str, dict]:
             return found
     except OSError as error:
         raise Damaged(f"{path.name}: {error.strerror or error}") from None
+    except (safetensors.SafetensorError, TypeError, ValueError) as error:  # TypeError: of a kind that numpy lacks
+        raise Damaged(f"{path.name} cannot be read: {' '.join(str(error).split())[:60]}") from None
 
 
 @functools.lru_cache(maxsize=256)
@@ -221,6 +152,9 @@ def _test_pairs(path: Path, digest: str, part: str) -> NamedPairs:
     content = read_json(path, lambda value: isinstance(value, dict))
     if digest_of(content) != digest:
         raise Damaged(f"{path.name} holds other pairs, or {ALTERED}")
+    why = fault_in_pairs(content, part, path.parent.name)
+    if why:
+        raise Damaged(f"{path.name}: {why}")
     return NamedPairs.of(content, part)
 
 

@@ -113,6 +113,7 @@ AT = {
     "l0?": maybe(is_amount),
     "cosine?": maybe(number()),
     "dead_share?": maybe(is_share),
+    **dict.fromkeys(("ce_loss_without_sae?", "ce_loss_with_sae?", "ce_loss_with_ablation?"), maybe(number())),
     "ce_loss_score?": maybe(number()),
     "kl_div?": maybe(number()),
 }

@@ -124,6 +124,9 @@ class Store:
         """Make the folder and clear away what a killed process left.  Raises UserError if it cannot be written to."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
+            tasks = self.root / TASKS
+            if os.path.lexists(tasks) and not tasks.is_dir():
+                raise UserError(f"{tasks} is no folder; remove it")
             with tempfile.TemporaryFile(dir=self.root):
                 pass
             remove_leftovers(self.root)

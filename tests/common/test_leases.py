@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from common import leases
+from common.errors import UserError
 from common.leases import STALE, Lease, Lost, look
 from common.paths import HOME
 from common.processes import machine, started
@@ -183,9 +184,16 @@ def test_error_is_told_and_frees_it(path):
     assert look(path).is_free
     with pytest.raises(KeyboardInterrupt), Lease.take(path) as lease:
         assert look(path).owner.error is None
+        raise KeyboardInterrupt  # as the siblings of what failed are stopped: they know no better
+    assert look(path).owner.error == "out of luck"
+    assert look(path).is_free
+    assert lease.lost is None
+    with Lease.take(path):
+        pass
+    assert not path.exists()
+    with pytest.raises(KeyboardInterrupt), Lease.take(path):
         raise KeyboardInterrupt
     assert not path.exists()
-    assert lease.lost is None
 
 
 def test_folder_that_others_remove_at_the_same_time(path):
@@ -229,3 +237,15 @@ def test_on_a_file_system_without_hard_links(path, monkeypatch, number):
         assert look(path).owner == lease.owner
         assert Lease.take(path) is None
     assert Lease.take(path) is not None
+
+
+def test_what_can_never_be_a_lease(path):
+    path.mkdir(parents=True)
+    with pytest.raises(UserError, match="is a folder where a file is to be"):
+        Lease.take(path)
+
+
+def test_lease_of_the_future_is_nobodys(path):
+    """A clock that was wrong, or a stranger's file."""
+    write(path, age=-3600)
+    assert look(path).is_free

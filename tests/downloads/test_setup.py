@@ -40,7 +40,7 @@ def start(home: Path, *words: str, **environment: str) -> subprocess.Popen:
 
 
 def end(process: subprocess.Popen) -> str:
-    err = process.communicate(timeout=60)[1]
+    err = process.communicate(timeout=240)[1]
     assert process.returncode == 0, err
     return err
 
@@ -113,7 +113,7 @@ def test_folder_that_cannot_be_written_to(home):
         pytest.skip("root may write anywhere")
     home.chmod(0o555)
     process = start(home)
-    err = process.communicate(timeout=60)[1]
+    err = process.communicate(timeout=240)[1]
     home.chmod(0o755)
     assert process.returncode == 2
     assert "error: cannot write to" in err

@@ -22,6 +22,7 @@ from common.leases import look
 from common.processes import machine
 from grid import checkpoints
 from grid.launchers import here
+from grid.trainer import Trainer
 from main import main
 from masks.training import Training
 
@@ -129,6 +130,30 @@ def test_stop_is_told_by_status_and_when_it_goes_on(stopped, tmp_path, capsys):
     assert "missing; it was stopped, and its training is kept" in " ".join(capsys.readouterr().out.split())
     run(folder, *LONG)
     assert re.search(r"layer \d goes on where it was stopped: [\d,]+ steps are taken", capsys.readouterr().err)
+
+
+def test_killed_while_a_group_is_saved_one_by_one(undisturbed, tmp_path, monkeypatch, capsys):
+    """The rest of the group is saved from the training that is kept: no step of it is taken again."""
+    real, steps = Trainer._finish, []
+
+    def kill_at_second(self, run, prepared, trained):
+        if trained is not None and list(self.spec.store.root.glob("*/*/layer01-seed0.json")):
+            raise RuntimeError("killed")
+        real(self, run, prepared, trained)
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(Trainer, "_finish", kill_at_second)
+        run(tmp_path, *LONG)
+    root = tmp_path / "out" / "toy"
+    assert len(results(root)) == 1
+    take = Training._take
+    monkeypatch.setattr(Training, "_take", lambda self, *more: steps.append(self.done) or take(self, *more))
+    capsys.readouterr()
+    go_on(tmp_path, undisturbed)
+    err = capsys.readouterr().err
+    assert "layer 1 goes on where it was stopped" in err
+    assert "begun anew" not in err
+    assert len(steps) == 5  # of six groups of two runs
 
 
 def test_unfinished_training_of_other_settings_is_begun_anew(stopped, tmp_path, capsys):

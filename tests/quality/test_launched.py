@@ -113,6 +113,55 @@ def test_force_scores_again_and_replaces_what_does_not_fit(undisturbed, tmp_path
     assert without_times(rows(tmp_path / "toy")) == undisturbed
 
 
+def test_forced_and_stopped(undisturbed, tmp_path, monkeypatch):
+    """What was scored before stays until it is scored again."""
+    assert evaluate(*SAES, "--output", tmp_path) == 0
+    real, scored = scoring.Scorer._score, []
+
+    def stop_at_third(self, cell):
+        scored.append(cell)
+        if len(scored) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return real(self, cell)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring.Scorer, "_score", stop_at_third)
+        assert evaluate(*SAES, "--force", "--output", tmp_path) == 130
+    assert without_times(rows(tmp_path / "toy")) == undisturbed
+
+
+DAMAGE = {
+    "no config": lambda content: content.pop("config"),
+    "no rows": lambda content: content.update(rows=3),
+    "no method": lambda content: content["rows"][0].pop("method"),
+    "a list for a layer": lambda content: content["rows"][1].update(layer=[]),
+    "a word for raw": lambda content: content["rows"][1].update(raw_residual="x"),
+    "no place": lambda content: content["rows"][2].pop("city"),
+    "a word for a metric": lambda content: content["rows"][2]["city"].update(accuracy="x"),
+    "a huge metric": lambda content: content["rows"][2]["all"].update(squared_error=10**400),
+    "an empty row": lambda content: content["rows"].append({}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_damaged_file(undisturbed, tmp_path, capsys, damage):
+    """One line, or the row is left out; --force mends it."""
+    few = ("--model", "toy", "--device", "cpu", "--methods", "bloom", "--layers", "1", "2", "--output", tmp_path)
+    assert evaluate(*few) == 0
+    file = tmp_path / "toy" / "sae-quality.json"
+    content = json.loads(file.read_text())
+    damage(content)
+    file.write_text(json.dumps(content))
+    capsys.readouterr()
+    assert evaluate(*few) == 2
+    require_words(error_line(capsys.readouterr().err), [file, "--force"])
+    for flags in (["--status"], ["--collect"], ["--collect", "--markdown"]):
+        if evaluate(*few, *flags):
+            require_words(error_line(capsys.readouterr().err), ["none of 2 SAEs is scored"])
+    assert evaluate(*few, "--force") == 0
+    assert len(rows(tmp_path / "toy")) == 4
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [

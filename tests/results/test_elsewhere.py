@@ -6,7 +6,8 @@ import pytest
 
 from imports import np
 from results.elsewhere import over_layers, saebench, scores_elsewhere
-from results.reading import NamedPairs, scores_of
+from results.pairs import NamedPairs
+from results.reading import scores_of
 
 # kind, base's template, does the source's ask for the same, answer about base, about source, right tokens
 PAIRS = [

@@ -225,7 +225,7 @@ def test_plan(ravel_world, tmp_path, capsys):
     assert main.main(argv) == 0
     out, err = capsys.readouterr()
     text = " ".join(out.split())
-    require_words(text, [f"{len(split)} cities of RAVEL, as if the model knew them all"])
+    require_words(text, [f"{len(split)} cities of RAVEL's {len(split)}, as if the model knew them all"])
     require_words(
         text, [f"600 test pairs a seed, 1 seed, {len(held_out)} cities of {n_countries} countries among them"]
     )
@@ -243,6 +243,8 @@ BAD = [
     (["--one-token"], ["--one-token is for the paper's prompts"]),
     (["--plan", "--max-entities", "3"], ["would touch 1 of countries", "--cluster"]),
     (["--mode", "strict"], ["--templates ravel goes with --mode ravel, not strict"]),
+    (["--split", "cities"], ["--templates ravel goes with --split ravel, not cities"]),
+    (["--mode", "paper"], ["--templates ravel goes with --mode ravel, not paper"]),
     (["--attributes", "country", "lagnuage"], ["city has no attribute 'lagnuage' (did you mean language?)"]),
     (["--attributes", "country"], ["isolation needs a second attribute"]),
     (["--targets", "timezone"], ["unknown target 'timezone'", "country, continent, language"]),

@@ -12,7 +12,7 @@ from masks.engines import FastEngine
 from masks.scores import outcomes
 from masks.training import MaskRun, Schedule, train
 from results.estimates import outcomes_of
-from results.reading import NamedPairs
+from results.pairs import NamedPairs
 from toy import world as toy
 
 PLANTED = toy.Recipe().planted_layer
