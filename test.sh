@@ -8,4 +8,4 @@ cd "$here"
 .venv/bin/ruff format --check .
 # One thread per process: two only get in each other's way on a small shared machine.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-exec .venv/bin/python -m pytest --numprocesses 2 --dist loadfile "$@"
+exec .venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder "$@"

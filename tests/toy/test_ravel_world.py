@@ -207,9 +207,9 @@ def test_one_of_several_commands_asks(done, ravel_world, tmp_path):
     """As Slurm's tasks do, that start at once in a folder that was made for them."""
     Store(tmp_path, str(ravel_world)).root.mkdir(parents=True)
     few = ("--methods", "none", "--targets", "country")
-    commands = [start(*flags(ravel_world, tmp_path, *few)) for _ in range(3)]
+    commands = [start(*flags(ravel_world, tmp_path, *few)) for _ in range(2)]
     ended = [finish(command) for command in commands]
-    assert [status for status, _, _ in ended] == [0, 0, 0], ended
+    assert [status for status, _, _ in ended] == [0, 0], ended
     assert sum("asking" in err for _, _, err in ended) == 1
     assert len({out for _, out, _ in ended}) == 1
     require_no_leftovers(Store(tmp_path, str(ravel_world)).root)
