@@ -52,7 +52,7 @@ def there(store: Store) -> tuple[list[dict], int]:
 class ScoreStore:
     """The file: its rows, and adding to them.
 
-    rows: as of the last look; by_cell: those of each SAE.
+    by_cell: the rows of each SAE, as of the last look.
     """
 
     def __init__(self, store: Store, inputs: Inputs):
@@ -107,7 +107,7 @@ class ScoreStore:
         self._set(self._kept())
 
     def _set(self, rows: list[dict]) -> None:
-        self.rows, self.by_cell = rows, {}
+        self.by_cell: dict[Cell, list[dict]] = {}
         for row in rows:
             self.by_cell.setdefault(cell_of(row), []).append(row)
 
@@ -122,5 +122,4 @@ class ScoreStore:
             rows = [*(row for row in self._kept() if cell_of(row) not in again), *fresh]
             rows.sort(key=lambda r: (r["layer"], order.get(r["method"], len(order)), r["raw_residual"], r["attribute"]))
             self._set(rows)
-
-            write_json(self.path, {"format": FILE_FORMAT, "config": self.config, "rows": self.rows, **origin})
+            write_json(self.path, {"format": FILE_FORMAT, "config": self.config, "rows": rows, **origin})

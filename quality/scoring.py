@@ -150,20 +150,18 @@ class Scoring:
     settings: EvalSettings
     store: Store
     cells: list[Cell]
-    scores: ScoreStore | None = field(default=None, init=False)
     worker = Scorer
 
     def prepare(self) -> ScoringWork:
         s = self.settings
         set_up(s, saes_of(self.cells))
         inputs = read_inputs(s, saes_of(self.cells))
-        self.scores = ScoreStore(self.store, inputs)
-        todo = [cell for cell in self.cells if s.force or cell not in self.scores.by_cell]
+        scores = ScoreStore(self.store, inputs)
+        todo = [cell for cell in self.cells if s.force or cell not in scores.by_cell]
         if todo:
             inputs.check_saes(saes_of(todo))
             self.store.prepare()
-        replaced = dict(self.scores.by_cell) if s.force else {}
-        return ScoringWork(s, inputs, self.store, todo, self.scores, replaced)
+        return ScoringWork(s, inputs, self.store, todo, scores, scores.by_cell if s.force else {})
 
     def left(self) -> list[Share]:
         scored = {cell_of(row) for row in there(self.store)[0]}

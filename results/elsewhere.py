@@ -26,7 +26,6 @@ MASK = "hard"  # all three test masks of zeros and ones
 Cell = tuple[str, str, int]  # target, method, layer
 
 TOKENS = {"ravel": 3, "saebench": 6, "mib": 2}  # of an answer that are looked at
-NAMES = {"ravel": "RAVEL", "saebench": "SAEBench", "mib": "MIB"}
 
 
 def of_cells(grid: Grid) -> dict[Cell, dict[str, dict[str, float]]]:

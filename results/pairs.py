@@ -1,5 +1,6 @@
 """Pair files: the test pairs by the names of their entities; whether a file, which is anyone's, holds such pairs."""
 
+import functools
 from dataclasses import dataclass
 
 from data.names import KINDS, PAPER, is_attribute, is_isolation, other, sentence
@@ -45,8 +46,8 @@ class NamedPairs:
             of_base, of_source, *both = more
             templates = [named_pairs["templates"][number] for number in of_base]
             if both:  # files of an earlier version have none
-                asked_for = np.array(named_pairs["asked_for"])
-                same_attribute = asked_for[list(of_base)] == asked_for[list(of_source)]
+                attributes = np.array(named_pairs["asked_for"])
+                same_attribute = attributes[list(of_base)] == attributes[list(of_source)]
                 answers = list(zip(*both, strict=True))
         groups = [KINDS[0], *sorted({k for k in kind if is_isolation(k)})]
         return cls(
@@ -60,7 +61,7 @@ class NamedPairs:
             answers,
         )
 
-    @property
+    @functools.cached_property
     def n_tokens(self) -> "np.ndarray":
         """[N] int: of the right answer, which is that about the source in a cause pair."""
         both = zip(self.answers, self.group_N == 0, strict=True)
