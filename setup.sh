@@ -58,8 +58,9 @@ is_installed() {
 }
 
 # One process at a time makes the environment, of all that were started at once, on this machine and on others that
-# share this folder; the others wait. The lock is a folder (mkdir is atomic, on NFS too) with its owner's host, process
-# and the start of that; it is touched while the owner lives.
+# share this folder; the others wait. The lock is a symbolic link to no file: its text is its owner's host, process and
+# the start of that. To make a link is atomic, on NFS too, and unlike a folder it is never there without its owner's
+# name. It is touched while the owner lives.
 lock=$here/.setup.lock
 
 # When a process was started, as the system counts it; nothing if it is gone.
@@ -71,52 +72,64 @@ started() {
   fi
 }
 
-# Whether the lock's owner is gone: on this host by its process, on another after five minutes without a touch.
-is_stale() {
+is_lock_of() {
+  [ "$(readlink "$lock")" = "$1" ]
+}
+
+# Whether an owner is gone and has left the lock: on this host by its process, on another after five minutes without a
+# touch. Who is gone now and whose lock is there after that has not dropped it.
+is_left_by() {
   local host pid start
-  read -r host pid start 2>/dev/null <"$lock/owner" || { [ -n "$(find "$lock" -prune -mmin +5 2>/dev/null)" ]; return; }
+  read -r host pid start <<<"$1"
   if [ "$host" = "$(uname -n)" ]; then
-    [ "$(started "$pid")" != "$start" ]
+    [ "$(started "$pid")" != "$start" ] && is_lock_of "$1"
   else
-    [ -n "$(find "$lock/owner" -mmin +5 2>/dev/null)" ]
+    [ -n "$(find "$lock" -mmin +5 2>/dev/null)" ] && is_lock_of "$1"
+  fi
+}
+
+# Remove the lock of an owner who is gone: one process at a time, as the next one's lock may be there a moment later.
+remove_lock_of() {
+  local removing=$lock.removing
+  if ln -s "$me" "$removing" 2>/dev/null; then
+    if is_lock_of "$1"; then rm -f "$lock"; fi
+    rm -f "$removing"
+  elif [ -n "$(find "$removing" -mmin +5 2>/dev/null)" ]; then
+    rm -f "$removing" # killed within these lines
+  else
+    sleep 0.2
   fi
 }
 
 take_lock() {
-  local owner told=no aside
-  until mkdir "$lock" 2>/dev/null; do
-    [ -d "$lock" ] || [ -w "$here" ] || fail "cannot write to $here; make room or rights there"
-    owner=$(cat "$lock/owner" 2>/dev/null || true)
-    if is_stale; then
-      aside=$lock.$(uname -n).$$
-      if mv "$lock" "$aside" 2>/dev/null; then
-        if [ "$(cat "$aside/owner" 2>/dev/null || true)" != "$owner" ] && [ ! -e "$lock" ]; then
-          mv "$aside" "$lock" # another one took it over just before us
-        else
-          rm -rf "$aside"
-        fi
-      fi
+  local owner told=no
+  me="$(uname -n) $$ $(started $$)"
+  until ln -s "$me" "$lock" 2>/dev/null; do
+    owner=$(readlink "$lock") || owner=
+    if [ -z "$owner" ]; then
+      [ -w "$here" ] || fail "cannot write to $here; make room or rights there"
+      [ ! -e "$lock" ] || fail "$lock is not what this script makes there; remove it"
+    elif is_left_by "$owner"; then
+      remove_lock_of "$owner"
       continue
-    fi
-    if [ $told = no ]; then
-      echo "another ./setup.sh is at work here (${owner:-it has just begun}); waiting for it" >&2
+    elif [ $told = no ]; then
+      echo "another ./setup.sh is at work here ($owner); waiting for it" >&2
       told=yes
     fi
     sleep 1
   done
-  echo "$(uname -n) $$ $(started $$)" >"$lock/owner"
   trap drop_lock EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM
   main=$$
-  (while sleep 30 && kill -0 "$main"; do touch "$lock/owner"; done) </dev/null >/dev/null 2>&1 &
+  (while sleep 30 && kill -0 "$main" && is_lock_of "$me"; do touch -ch "$lock"; done) </dev/null >/dev/null 2>&1 &
   toucher=$!
   disown
 }
 
 drop_lock() {
   kill "$toucher" 2>/dev/null || true
-  rm -rf "$lock"
+  if is_lock_of "$me"; then rm -f "$lock"; fi
   trap - EXIT INT TERM
 }
 

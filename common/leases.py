@@ -29,6 +29,7 @@ from common.files import temporary_beside
 from common.processes import machine, started
 
 EVERY = 5.0  # seconds between two renewals
+SOON = 0.5  # until the first, and twice that until the next, so that a status tells early how far a work is
 STALE = 180.0  # seconds without one, after which the owner is taken for gone
 NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems without hard links say
 
@@ -186,7 +187,9 @@ class Lease:
             temporary.unlink(missing_ok=True)
 
     def _renew_often(self) -> None:
-        while not self._ended.wait(self.every):
+        pause = min(SOON, self.every)
+        while not self._ended.wait(pause):
+            pause = min(2 * pause, self.every)
             with contextlib.suppress(OSError):  # a folder that is away for a while: next time
                 try:
                     self._renew()

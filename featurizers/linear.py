@@ -6,7 +6,7 @@ F features, D = d_model.
 
 import warnings
 
-from imports import linear_model, np, svm, torch
+from imports import np, torch
 
 STRENGTHS = np.logspace(-4, 4, 33)  # of an L1 penalty, strong to weak: C of LinearSVC
 SMALLEST = 1e-6  # of the largest, is a direction's share in a probe: what is below is rounding
@@ -53,6 +53,8 @@ def probe_directions(x_CD: torch.Tensor, class_C: torch.Tensor, size: int) -> to
     projected onto what is orthogonal to them, and the next probe is fitted there.  Fewer come out where nothing is left
     of the vectors.
     """
+    from imports import linear_model  # here, as it takes a second that only probes need
+
     x, wanted_C = _scaled(x_CD), class_C.numpy()
     x = x - x.mean(0)
     largest = np.linalg.norm(x)
@@ -78,6 +80,8 @@ def _scaled(x: torch.Tensor) -> np.ndarray:
 
 def _l1_weights(f_CF: np.ndarray, wanted_C: np.ndarray, strength: float) -> np.ndarray:
     """The sum over classes of each feature's absolute weight, [F]."""
+    from imports import svm  # here, for the same reason
+
     classifier = svm.LinearSVC(C=strength, penalty="l1", dual=False, tol=1e-3, max_iter=5000, random_state=0)
     return np.abs(_quietly(classifier.fit, f_CF, wanted_C).coef_).sum(0)
 

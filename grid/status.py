@@ -21,6 +21,7 @@ DECISIVE = (  # settings that a result's config repeats as they are
     *("mode", "split", "prompt", "unfiltered", "max_pairs", "engine", "one_token", "dtype"),
     *("epochs", "batch_size", "batching", "lr", "temperature", "precision"),
 )
+ENDING = "COMPLETING"  # squeue's word for a task that has ended or was killed, or is about to be queued again
 TAIL = 4096  # bytes at the end of a log, in which its last line is looked for
 
 
@@ -74,7 +75,8 @@ def _state(share: Share, store: Store) -> tuple[str, str]:
     if found is not None and not found.is_free:
         return "at work", _at_work(found)
     if queued := states_in_queue([task]):
-        return "queued", f": Slurm job {task['job']} is {', '.join(queued).lower()}"
+        state = "at work" if {"RUNNING", ENDING} & set(queued) else "queued"
+        return state, f": Slurm job {task['job']} is {', '.join(queued).lower()}"
     if found is not None and found.owner is not None:
         owner = found.owner
         why = owner.error or f"it ended without a word (killed, or out of memory): {owner}"

@@ -14,6 +14,7 @@ compare texts, with answers that were written token by token as here; they also 
 Sources: explanare/ravel (10-2025) and SAEBench 0.6.0, read in their code; MIB's formula is second-hand.
 """
 
+import functools
 import math
 from collections import defaultdict
 
@@ -28,6 +29,7 @@ Cell = tuple[str, str, int]  # target, method, layer
 TOKENS = {"ravel": 3, "saebench": 6, "mib": 2}  # of an answer that are looked at
 
 
+@functools.lru_cache(maxsize=4)  # the table, the file and an export ask alike
 def of_cells(grid: Grid) -> dict[Cell, dict[str, dict[str, float]]]:
     """The scores of every cell and of the baselines beside it, each the mean over seeds; none without RAVEL's prompts.
 

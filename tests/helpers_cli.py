@@ -1,5 +1,6 @@
 """The command line as tests use it: its error line, a process of its own, and what it left on disk."""
 
+import contextlib
 import os
 import re
 import signal
@@ -58,22 +59,23 @@ def start(*argv, code: str | None = None, **environment) -> subprocess.Popen:
     env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     env = {name: str(value) for name, value in env.items() if value is not None}
     what = [str(HOME / "main.py")] if code is None else ["-c", code]
-    # A shell's background job ignores ctrl-C and so would its children; ours must not.
+    command = [sys.executable, *what, *map(str, argv)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with ctrl_c_as_usual():
+        return subprocess.Popen(command, cwd=HOME, env=env, text=True, **pipes)
+
+
+@contextlib.contextmanager
+def ctrl_c_as_usual():
+    """A shell's background job ignores ctrl-C and so would its children; those that are started within do not."""
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return subprocess.Popen(
-            [sys.executable, *what, *map(str, argv)],
-            cwd=HOME,
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        yield
     finally:
         signal.signal(signal.SIGINT, handler)
 
 
-def finish(process: subprocess.Popen) -> tuple[int, str, str]:
+def finish(process) -> tuple[int, str, str]:
     """(exit code, stdout, stderr) of a process that ends by itself."""
     try:
         out, err = process.communicate(timeout=300)

@@ -22,7 +22,7 @@ from common.stopping import listening
 from common.text import filled
 from grid.progress import Progress
 from grid.shares import Share
-from grid.status import states_in_queue, task_of
+from grid.status import ENDING, states_in_queue, task_of
 from grid.work import Job, clear_away, do_shares
 
 TIME = "60"  # minutes, unless --slurm time= says otherwise; a task that needs more goes on after it is queued again
@@ -73,9 +73,13 @@ def launch(job: Job) -> bool:
         raise UserError("there is no sbatch on this machine; start where jobs are submitted, or use --launcher here")
     store.prepare()
     left = job.left()
-    queued = [share for share in left if states_in_queue([task_of(store, share)])]
-    for share in queued:
-        print(f"{share.name} is in the queue already, as Slurm job {task_of(store, share)['job']}")
+    queued = {share: states for share in left if (states := states_in_queue([task_of(store, share)]))}
+    for share, states in queued.items():
+        job_id = task_of(store, share)["job"]
+        if ENDING in states:
+            print(f"{share.name}: Slurm job {job_id} is just ending; run this again, should it be left undone")
+        else:
+            print(f"{share.name} is in the queue already, as Slurm job {job_id}")
     tasks = [Task(share, job.again(share)) for share in left if share not in queued]
     if tasks:
         executor = submitit.SlurmExecutor(store.root / "slurm", max_num_timeout=MOST_TIMEOUTS)

@@ -50,7 +50,10 @@ def require_clean(home: Path) -> None:
     assert {path.name for path in home.iterdir()} == names
 
 
-def test_many_at_once_build_one_environment(home):
+@pytest.mark.parametrize("is_left", [False, True], ids=["new", "a dead one left its lock"])
+def test_many_at_once_build_one_environment(home, is_left):
+    if is_left:
+        (home / ".setup.lock").symlink_to(f"{os.uname().nodename} {os.getpid()} 1")  # this process started later
     processes = [start(home, *words) for words in ((), (), ("tests",), ("tests",), (), ("tests",))]
     told = [end(process) for process in processes]
     log = (home.parent / "log").read_text().split()
@@ -63,7 +66,7 @@ def test_many_at_once_build_one_environment(home):
 
 
 def test_killed_one_is_no_obstacle(home):
-    first = start(home, TAKES="30")
+    first = start(home, TAKES="5")
     while "begin" not in (home.parent / "log").read_text().split() if (home.parent / "log").exists() else True:
         time.sleep(0.02)
     second = start(home)
@@ -76,12 +79,12 @@ def test_killed_one_is_no_obstacle(home):
 
 def test_stopped_one_drops_its_lock(home):
     process = start(home, TAKES="1")
-    while not (home / ".setup.lock" / "owner").exists():
+    while not (home / ".setup.lock").is_symlink():
         time.sleep(0.02)
     process.terminate()
     assert process.wait(30) == 143
     process.stderr.close()
-    assert not (home / ".setup.lock").exists()
+    assert not (home / ".setup.lock").is_symlink()
 
 
 @pytest.mark.parametrize(
@@ -90,11 +93,10 @@ def test_stopped_one_drops_its_lock(home):
 )
 def test_locks_of_others(home, host, age, is_stale):
     """Of another host by its age; of this one by its process, whatever its age."""
-    owner = home / ".setup.lock" / "owner"
-    owner.parent.mkdir()
+    lock = home / ".setup.lock"
     start_of_ours = started(os.getpid()) if host != "here, another process" else "1"
-    owner.write_text(f"{os.uname().nodename if host != 'elsewhere' else host} {os.getpid()} {start_of_ours}\n")
-    os.utime(owner, (time.time() - age,) * 2)
+    lock.symlink_to(f"{os.uname().nodename if host != 'elsewhere' else host} {os.getpid()} {start_of_ours}")
+    os.utime(lock, (time.time() - age,) * 2, follow_symlinks=False)
     process = start(home)
     if is_stale:
         end(process)
@@ -103,7 +105,7 @@ def test_locks_of_others(home, host, age, is_stale):
         assert "waiting for it" in process.stderr.readline()
         time.sleep(1.5)
         assert process.poll() is None
-        shutil.rmtree(owner.parent)
+        lock.unlink()
         end(process)
         require_clean(home)
 

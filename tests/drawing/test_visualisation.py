@@ -527,7 +527,8 @@ def start_drawing(*argv, **environment):
 
 
 def test_a_users_own_matplotlibrc_changes_nothing(tmp_path):
-    root = small_grid(tmp_path / "results")
+    root = tmp_path / "results"
+    write(root, result("country", "neuron", 0))
     (tmp_path / "matplotlibrc").write_text("lines.linewidth: 9\nfont.size: 30\ntext.usetex: True\n")
     for name, extra in (("a", {}), ("b", {"MATPLOTLIBRC": tmp_path / "matplotlibrc"})):
         assert finish(start_drawing("--results", root, "--output", tmp_path / name, **extra))[0] == 0

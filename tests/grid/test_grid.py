@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers_cli import error_line, finish, require_words, snapshot, start
+from helpers_forks import fork
 from helpers_grid import pair_files, require_no_leftovers, require_same, results, run
 
 import imports
@@ -315,7 +316,7 @@ def require_resumed(folder: Path, undisturbed: Path, monkeypatch) -> None:
 
 @pytest.mark.parametrize("when", ["after the first result", "at a random moment"])
 def test_killed(undisturbed, tmp_path, monkeypatch, when):
-    process = start(*LARGER, "--output", tmp_path / "out")
+    process = fork(*LARGER, "--output", tmp_path / "out")
     rng = random.Random(7)
     is_random = when == "at a random moment"
     try:
@@ -350,7 +351,7 @@ sys.exit(main.main(sys.argv[1:]))
 
 def test_killed_between_the_two_files_of_a_result(undisturbed, tmp_path, monkeypatch):
     """Its tensors are in place and its json is still under a temporary name: it is not done."""
-    status, _, err = finish(start(*LARGER, "--output", tmp_path / "out", code=KILL_ITSELF))
+    status, _, err = finish(fork(*LARGER, "--output", tmp_path / "out", code=KILL_ITSELF))
     assert status == -signal.SIGKILL, err
     root = tmp_path / "out" / "toy"
     assert {str(path.relative_to(root)) for path in root.glob("*/*/layer*")} == {
@@ -364,7 +365,7 @@ def test_killed_between_the_two_files_of_a_result(undisturbed, tmp_path, monkeyp
 def test_ctrl_c(undisturbed, tmp_path):
     """Exit code 130 and one line; what was finished is there and whole, and nothing half-done is."""
     root = tmp_path / "out" / "toy"
-    process = start(*LARGER, "--output", tmp_path / "out")
+    process = fork(*LARGER, "--output", tmp_path / "out")
     try:
         wait_for_results(process, root, 1)
         process.send_signal(signal.SIGINT)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers_cli import error_line, fails, finish, require_words, start
+from helpers_cli import error_line, fails, finish, require_words
+from helpers_forks import fork
 from helpers_grid import require_no_leftovers, require_same, results, run
 from safetensors.torch import save_file
 
@@ -95,7 +96,7 @@ def go_on(folder: Path, undisturbed: Path) -> None:
 def stopped(undisturbed, tmp_path_factory) -> Path:
     """The folder of a command that SIGTERM stopped while it trained; not to be changed."""
     folder = tmp_path_factory.mktemp("stopped")
-    process = start(*LONG, "--output", folder / "out", code=TALKATIVE)
+    process = fork(*LONG, "--output", folder / "out", code=TALKATIVE)
     try:
         wait_until(lambda: is_training(folder / "out" / "toy"), process)
         process.terminate()
@@ -198,7 +199,7 @@ def test_what_a_process_left_that_was_killed_at_its_very_end(undisturbed, tmp_pa
 def kill_at_random(folder: Path, rng: random.Random, *more) -> int:
     """Start the command and kill it once within its work; how many cells were done by then."""
     root = folder / "out" / "toy"
-    process = start(*LONG, *more, "--output", folder / "out", code=TALKATIVE)
+    process = fork(*LONG, *more, "--output", folder / "out", code=TALKATIVE)
     try:
         wait_until(lambda: process.poll() is not None or (root / "tasks").exists(), process)
         time.sleep(rng.uniform(0, 4))
@@ -225,7 +226,7 @@ def test_three_commands_at_once(undisturbed, tmp_path):
     """Two of the same grid and one of a part of it: each cell is done once, and all three print their table."""
     root = tmp_path / "out" / "toy"
     part = [word for word in LONG if word not in ("neuron", "1")]
-    commands = [start(*argv, "--output", tmp_path / "out") for argv in (LONG, LONG, part)]
+    commands = [fork(*argv, "--output", tmp_path / "out") for argv in (LONG, LONG, part)]
     inodes: dict[str, set] = {}
     try:
         while any(command.poll() is None for command in commands):
@@ -270,7 +271,7 @@ PROC = pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="finds p
 
 def start_processes(folder: Path, *more: str) -> tuple[subprocess.Popen, list[int]]:
     """The command with two processes, once one of them trains: (it, all its children)."""
-    process = start(*LONG, *more, "--launcher", "processes", "2", "--output", folder / "out", code=TALKATIVE)
+    process = fork(*LONG, *more, "--launcher", "processes", "2", "--output", folder / "out", code=TALKATIVE)
     wait_until(lambda: is_training(folder / "out" / "toy"), process)
     return process, children_of(process.pid)
 
@@ -318,7 +319,7 @@ def test_processes_that_are_stopped(undisturbed, tmp_path, what):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_processes_that_are_stopped_while_they_start(toy_world, tmp_path, number, code):
     """No signal is lost, and nobody does the work of a parent that is gone."""
-    process = start(*LONG, "--launcher", "processes", "2", "--output", tmp_path / "out")
+    process = fork(*LONG, "--launcher", "processes", "2", "--output", tmp_path / "out")
     try:
         wait_until(lambda: len(children_of(process.pid)) > 1, process)  # the first is multiprocessing's own
         time.sleep(1)  # they were sent their work, and import libraries before they read it
@@ -350,7 +351,7 @@ def test_status_and_collect_while_it_runs(undisturbed, tmp_path, capsys):
     output = ("--output", str(tmp_path / "out"))
     assert main([*LONG, "--collect", *output]) == 2
     require_words(error_line(capsys.readouterr().err), ("none of 12 cells", "--status"))
-    process = start(*LONG, *output, code=TALKATIVE)
+    process = fork(*LONG, *output, code=TALKATIVE)
     try:
         wait_until(lambda: (owner := lease_of(root, 2)) and owner.progress.get("steps"), process)
         assert main([*LONG, "--status", *output]) == 0

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from helpers_cli import finish, start
+from helpers_cli import finish
+from helpers_forks import fork
 from helpers_grid import require_no_leftovers, require_same, results, run
 
 from common.leases import Lease
@@ -100,7 +101,7 @@ def test_method_by_method(toy_world, tmp_path):
     """Two processes and a second command, all method by method, do what one process does."""
     undisturbed, _ = run(tmp_path / "one", *GRID, "--per", "method")
     commands = [
-        start(*GRID, "--per", "method", *more, "--output", tmp_path / "out") for more in (("--workers", "2"), ())
+        fork(*GRID, "--per", "method", *more, "--output", tmp_path / "out") for more in (("--workers", "2"), ())
     ]
     for command in commands:
         status, out, err = finish(command)

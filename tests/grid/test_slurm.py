@@ -11,15 +11,16 @@ from pathlib import Path
 
 import helpers_slurm
 import pytest
-from helpers_cli import finish, require_words, start
+from helpers_cli import finish, require_words
+from helpers_forks import fork
 from helpers_grid import require_no_leftovers, require_same, results, run
 
 from common.errors import UserError
 from common.leases import look
 from grid.launchers.slurm import minutes
 
-GRID = ("--model", "toy", "--device", "cpu", "--methods", "neuron", "das", "--layers", "2", "3")
-GRID = (*GRID, "--epochs", "40", "--max-pairs", "64")
+GRID = ("--model", "toy", "--device", "cpu", "--methods", "neuron", "das", "--layers", "2", "3", "--targets", "country")
+GRID = (*GRID, "--epochs", "60", "--max-pairs", "64")
 SLURM = ("--launcher", "slurm", "--slurm", "time=10", "mem=300M", "array=2")
 
 
@@ -37,7 +38,7 @@ def said(*command: str) -> str:
 
 
 def submit(folder: Path, *more: str) -> str:
-    status, out, err = finish(start(*GRID, *(more or SLURM), "--output", folder / "out"))
+    status, out, err = finish(fork(*GRID, *(more or SLURM), "--output", folder / "out"))
     assert status == 0, err
     return out
 
@@ -62,11 +63,17 @@ def test_killed_and_preempted_tasks(slurm, toy_world, tmp_path):
     job = out.partition("Slurm job ")[2].partition("_")[0]
     require_words(out, [f"layer 2: Slurm job {job}_0", f"layer 3: Slurm job {job}_1", root / "slurm"])
     assert "300M" in said("scontrol", "show", "job", job)
-    wait_until(lambda: is_training(root, 2) and is_training(root, 3), "both layers train")
 
-    said("scancel", "--signal=KILL", f"{job}_0")
-    said("scancel", "--signal=TERM", f"{job}_1")
-    wait_until(lambda: "RUNNING" not in said("squeue", "-h", "-o", "%T"), "both have stopped")
+    signals = {2: ("KILL", f"{job}_0"), 3: ("TERM", f"{job}_1")}
+
+    def stop_those_that_train() -> bool:
+        for layer in [layer for layer in signals if is_training(root, layer)]:
+            number, task = signals.pop(layer)
+            said("scancel", f"--signal={number}", task)
+        return not signals
+
+    wait_until(stop_those_that_train, "both layers have trained")
+    wait_until(lambda: set(said("squeue", "-h", "-r", "-o", "%T").split()) == {"PENDING"}, "both have stopped")
     assert (root / "tasks" / "layer03.safetensors").exists()
     text = " ".join(submit(tmp_path, "--status").split())
     require_words(text, ["layer 2", "failed", f"{job}_0 has ended", f"{job}_0_0_log.err ends: "])
@@ -77,7 +84,7 @@ def test_killed_and_preempted_tasks(slurm, toy_world, tmp_path):
     assert out.count("Slurm job") == 2
     said("scontrol", "update", f"JobId={job}_1", "StartTime=now")  # Slurm would have it wait for two minutes
     wait_until(lambda: not said("squeue", "-h"), "all is done")
-    assert submit(tmp_path, "--status").startswith("8 cells: 8 done\n")
+    assert submit(tmp_path, "--status").startswith("4 cells: 4 done\n")
     require_same(results(root), results(undisturbed))
     assert "disentangle, hard mask, test pairs" in submit(tmp_path, "--collect")
     shutil.rmtree(root / "slurm")
@@ -86,9 +93,9 @@ def test_killed_and_preempted_tasks(slurm, toy_world, tmp_path):
 
 def test_task_that_meets_an_error_of_the_user(slurm, toy_world, tmp_path):
     argv = ("--model", "toy", "--methods", "das", "--layers", "2", "--lr", "1e6", "--output", tmp_path / "out")
-    assert finish(start(*argv, *SLURM))[0] == 0
+    assert finish(fork(*argv, *SLURM))[0] == 0
     wait_until(lambda: not said("squeue", "-h"), "it has ended")
-    _, out, _ = finish(start(*argv, "--status"))
+    _, out, _ = finish(fork(*argv, "--status"))
     require_words(" ".join(out.split()), ["2 cells: 0 done, 2 failed", "failed: das diverged", "lower --lr"])
 
 
@@ -98,7 +105,7 @@ def test_saes_scored_by_tasks(slurm, toy_world, tmp_path):
     saes = ("--model", "toy", "--device", "cpu", "--methods", "openai", "bloom", "--layers", "2")
 
     def scored(folder: Path, *more: str) -> str:
-        status, out, err = finish(start(*saes, *more, "--output", folder, code=code))
+        status, out, err = finish(fork(*saes, *more, "--output", folder, code=code))
         assert status == 0, err
         return out
 
@@ -123,7 +130,7 @@ def test_saes_scored_by_tasks(slurm, toy_world, tmp_path):
 
 
 def test_slurm_that_refuses(slurm, toy_world, tmp_path):
-    status, out, err = finish(start(*GRID, *SLURM, "partition=none", "--output", tmp_path / "out"))
+    status, out, err = finish(fork(*GRID, *SLURM, "partition=none", "--output", tmp_path / "out"))
     assert (status, out) == (2, "")
     require_words(err.splitlines()[-1], ["error: Slurm did not take the job", "nvalid partition", "--slurm"])
 

@@ -192,12 +192,6 @@ def test_workers_write_what_one_process_does(one_process, tmp_path, capsys):
     assert "cells 18/18, steps " in err
 
 
-def test_workers_error_is_the_commands_own(toy_world, tmp_path, capsys):
-    flags = ("--model", "toy", "--methods", "das", "--layers", "1", "2", "--lr", "1e6", "--workers", "2")
-    assert main([*flags, "--output", str(tmp_path)]) == 2
-    require_words(error_line(capsys.readouterr().err), ("das diverged", "--lr"))
-
-
 @pytest.mark.parametrize("flag", ["--workers", "--joint"])
 def test_workers_and_joint_refuse_a_bad_number(flag, capsys):
     assert main(["--model", "toy", flag, "0"]) == 2

@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers_cli import error_line, finish, require_words, start
+from helpers_cli import error_line, finish, require_words
+from helpers_forks import fork
 from helpers_grid import require_no_leftovers
 
 import eval_sae
@@ -40,7 +41,7 @@ def undisturbed(toy_world, tmp_path_factory) -> list[dict]:
 
 @pytest.mark.parametrize("per", ["layer", "method"])
 def test_processes(undisturbed, tmp_path, per, capsys):
-    status, out, err = finish(start(*SAES, "--workers", "2", "--per", per, "--output", tmp_path, code=EVAL))
+    status, out, err = finish(fork(*SAES, "--workers", "2", "--per", per, "--output", tmp_path, code=EVAL))
     assert status == 0, err
     assert len(undisturbed) == N_ROWS
     assert without_times(rows(tmp_path / "toy")) == undisturbed
@@ -52,7 +53,7 @@ def test_processes(undisturbed, tmp_path, per, capsys):
 def test_three_commands_at_once(undisturbed, tmp_path):
     """Two of the same SAEs and one of a part of them: each is scored once, none is lost."""
     part = [word for word in SAES if word not in ("openai", "1")]
-    commands = [start(*argv, "--output", tmp_path, code=EVAL) for argv in (SAES, SAES, part)]
+    commands = [fork(*argv, "--output", tmp_path, code=EVAL) for argv in (SAES, SAES, part)]
     seen: dict[tuple, set] = {}
     while any(command.poll() is None for command in commands):
         if (tmp_path / "toy" / "sae-quality.json").exists():
@@ -102,7 +103,7 @@ def test_force_scores_again_and_replaces_what_does_not_fit(undisturbed, tmp_path
     for row in content["rows"]:
         row["city"]["squared_error"] = 1e6
     file.write_text(json.dumps(content))
-    status, _, err = finish(start(*SAES, "--workers", "2", "--force", "--output", tmp_path, code=EVAL))
+    status, _, err = finish(fork(*SAES, "--workers", "2", "--force", "--output", tmp_path, code=EVAL))
     assert status == 0, err
     assert without_times(rows(tmp_path / "toy")) == undisturbed
     content["config"]["n_cities"] = 3

@@ -1,5 +1,7 @@
 """SAE quality: the formulas by hand, and every saved score against plain forward hooks."""
 
+import functools
+import itertools
 import json
 import math
 import shutil
@@ -20,7 +22,7 @@ from quality import metrics as quality
 from saes.autoencoder import SparseAutoencoder
 
 METHODS = ("openai", "apollo-e2e", "apollo-e2e+ds", "bloom")
-LAYERS = range(6)
+LAYERS = {"bare": range(6), "few-shot": (0, 2, 5)}
 PAPER = ("country", "continent")
 AT = -8  # the city's position
 NEAR = 2e-6  # of a latent's threshold: so near, rounding decides whether it fires
@@ -101,7 +103,7 @@ class Judge:
     """The toy model through transformers alone: full forward passes of whole prompts, and hooks."""
 
     def __init__(self, folder: Path, style: str):
-        self.folder = folder
+        self.folder, self.style = folder, style
         self.model = AutoModelForCausalLM.from_pretrained(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder)
         cities = read_cities(folder / "cities.csv")
@@ -114,6 +116,8 @@ class Judge:
             self.tokens[attribute] = torch.tensor(tokenizer(texts, add_special_tokens=False)["input_ids"])
             firsts = [city.value(attribute).split()[0] for city in cities]
             self.labels[attribute] = torch.tensor(tokenizer.convert_tokens_to_ids(firsts))
+        self.plain = functools.cache(self.run)  # the model's own are the same for every SAE
+        self.ablated = functools.cache(lambda *at: self.spliced(*at, torch.zeros_like(self.plain(*at[:2])[0])))
 
     def run(self, attribute: str, layer: int, change=None):
         """(residuals [N, L, D] after the block, last logits [N, V]); change: residuals -> those to go on with."""
@@ -135,25 +139,33 @@ class Judge:
             handle.remove()
         return seen["x"], logits
 
-    def score(self, method: str, attribute: str, layer: int, raw: bool, place: str) -> dict:
-        x, own = self.run(attribute, layer)
+    def spliced(self, attribute: str, layer: int, place: str, new) -> torch.Tensor:
+        """Log-probabilities [N, V] of the answers after `new` [N, L, D] stands for the residuals at a place."""
+
+        def change(x):
+            x = x.clone()
+            if place == "city":
+                x[:, AT] = new[:, AT]
+            else:
+                x[:] = new
+            return x
+
+        return self.run(attribute, layer, change)[1].double().log_softmax(-1)
+
+    def scores(self, method: str, attribute: str, layer: int, raw: bool) -> dict[str, dict]:
+        """By place."""
+        x = self.plain(attribute, layer)[0]
         N, L, D = x.shape
         read = READERS[method](self.folder / "saes" / method, x.reshape(N * L, D), layer, raw)
         x_hat = read.decode(read.z, torch.arange(N * L)).view(N, L, D)
         above = read.above.view(N, L, -1)
+        return {place: self.score(attribute, layer, place, x_hat, above) for place in ("city", "all")}
 
-        def splice(new):
-            def change(x):
-                x = x.clone()
-                if place == "city":
-                    x[:, AT] = new[:, AT]
-                else:
-                    x[:] = new
-                return x
-
-            return self.run(attribute, layer, change)[1].double().log_softmax(-1)
-
-        spliced, ablated, own = splice(x_hat), splice(torch.zeros_like(x)), own.double().log_softmax(-1)
+    def score(self, attribute: str, layer: int, place: str, x_hat, above) -> dict:
+        x, own = self.plain(attribute, layer)
+        N, L, _ = x.shape
+        spliced, ablated = self.spliced(attribute, layer, place, x_hat), self.ablated(attribute, layer, place)
+        own = own.double().log_softmax(-1)
         at = slice(L + AT, L + AT + 1) if place == "city" else slice(None)
         x, x_hat, above = (t[:, at].flatten(0, 1).double() for t in (x, x_hat, above))
         error = (x - x_hat).pow(2).sum(1).mean()
@@ -179,27 +191,29 @@ def scored(request, toy_world, tmp_path_factory):
     """(scores, judge) with either kind of prompt; the model does not know the facts behind a few-shot prefix."""
     output = tmp_path_factory.mktemp(request.param)
     flags = ("--prompt", "few-shot", "--unfiltered") if request.param == "few-shot" else ()
+    flags = ("--layers", *LAYERS[request.param], *flags)
     assert evaluate("--model", "toy", "--output", output, "--raw-residual", *flags) == 0
     return rows_of(output), Judge(toy_world, request.param)
 
 
 def test_every_case_is_there_once(scored):
-    rows, _ = scored
-    wanted = {(m, layer, a, raw) for m in METHODS for layer in LAYERS for a in PAPER for raw in (False, True)}
+    rows, judge = scored
+    wanted = {
+        (m, layer, a, raw) for m in METHODS for layer in LAYERS[judge.style] for a in PAPER for raw in (False, True)
+    }
     assert set(rows) == wanted
 
 
-@pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("method", METHODS)
-def test_scores_equal_plain_hooks(scored, method, layer):
+def test_scores_equal_plain_hooks(scored, method):
     """To 1e-5 (of the value, where it is above 1); counts of latents to those that rounding may decide."""
     rows, judge = scored
-    for attribute in PAPER:
-        for raw in (False, True):
+    for layer in LAYERS[judge.style]:
+        for attribute, raw in itertools.product(PAPER, (False, True)):
             row = rows[method, layer, attribute, raw]
-            for place in ("city", "all"):
-                for name, wanted in judge.score(method, attribute, layer, raw, place).items():
-                    where = f"{attribute} {place} raw={raw} {name}"
+            for place, scores in judge.scores(method, attribute, layer, raw).items():
+                for name, wanted in scores.items():
+                    where = f"layer {layer} {attribute} {place} raw={raw} {name}"
                     if isinstance(wanted, list):
                         lowest, highest = map(float, wanted)
                         assert lowest - 1e-9 <= row[place][name] <= highest + 1e-9, where

@@ -5,7 +5,8 @@ import re
 
 import pytest
 import torch
-from helpers_cli import error_line, finish, require_words, start
+from helpers_cli import error_line, finish, require_words
+from helpers_forks import fork
 from helpers_grid import require_no_leftovers
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -207,7 +208,7 @@ def test_one_of_several_commands_asks(done, ravel_world, tmp_path):
     """As Slurm's tasks do, that start at once in a folder that was made for them."""
     Store(tmp_path, str(ravel_world)).root.mkdir(parents=True)
     few = ("--methods", "none", "--targets", "country")
-    commands = [start(*flags(ravel_world, tmp_path, *few)) for _ in range(2)]
+    commands = [fork(*flags(ravel_world, tmp_path, *few)) for _ in range(2)]
     ended = [finish(command) for command in commands]
     assert [status for status, _, _ in ended] == [0, 0], ended
     assert sum("asking" in err for _, _, err in ended) == 1

@@ -4,6 +4,7 @@ The bounds are those the world was designed for; README's section on the toy wor
 gives the spread that was measured over mask seeds and world seeds.
 """
 
+import itertools
 import json
 from collections import defaultdict
 
@@ -64,16 +65,26 @@ class World:
         parts = make_pairs(self.prompts, target, "strict", "cities", seed, PROFILES["toy"]["max_pairs"])
         return {part: batch_of(pairs, self.prompts, target) for part, pairs in parts.items()}
 
-    def hard_score(self, featurizer, target: str, seed: int) -> float:
-        """Train by the toy's own settings at the planted block; disentangle on held-out cities."""
+    def hard_scores(self, featurizer_of) -> dict[tuple[str, int], float]:
+        """Train by the toy's own settings at the planted block; disentangle on held-out cities, by target and seed.
+
+        featurizer_of: seed -> featurizer.
+        """
         profile = PROFILES["toy"]
         schedule = Schedule(profile["epochs"], profile["batch_size"], profile["lr"], tuple(profile["temperature"]))
-        pairs = self.pairs(target, seed)
-        engine = FastEngine(self.subject, self.cache, PLANTED, featurizer)
-        rotation = featurizer if isinstance(featurizer, Das) else None
-        (trained,) = train([MaskRun(engine, rotation, pairs["train"], seed)], schedule, "cpu")
-        result = evaluate(engine, trained.theta, pairs["test"], profile["temperature"][1])
-        return result["hard"]["disentangle"]
+        cells = list(itertools.product(PAPER, SEEDS))
+        pairs = [self.pairs(*cell) for cell in cells]
+        runs = []
+        for (_, seed), of_cell in zip(cells, pairs, strict=True):
+            featurizer = featurizer_of(seed)
+            rotation = featurizer if isinstance(featurizer, Das) else None
+            engine = FastEngine(self.subject, self.cache, PLANTED, featurizer)
+            runs.append(MaskRun(engine, rotation, of_cell["train"], seed))
+        found = {}
+        for cell, of_cell, run, trained in zip(cells, pairs, runs, train(runs, schedule, "cpu"), strict=True):
+            result = evaluate(run.engine, trained.theta, of_cell["test"], profile["temperature"][1])
+            found[cell] = result["hard"]["disentangle"]
+        return found
 
 
 @pytest.fixture(scope="module")
@@ -110,26 +121,22 @@ def test_baselines_are_where_strict_mode_puts_them(scores):
         assert all(s["cause"] >= 0.95 and s["isolation"] <= 0.05 for s in scores[target, "full"])
 
 
-@pytest.mark.parametrize("target", PAPER)
-@pytest.mark.parametrize("seed", SEEDS)
-def test_the_oracle_sae_disentangles(planted, toy_world, target, seed):
+def test_the_oracle_sae_disentangles(planted, toy_world):
     """An SAE whose latents are the planted axes: what the SAE path can reach when there is something to find."""
     sae = load_sae("bloom", toy_world / "saes" / "oracle" / f"blocks.{PLANTED + 1}.hook_resid_pre")
-    assert planted.hard_score(Sae(sae), target, seed) >= 0.97
+    scores = planted.hard_scores(lambda _: Sae(sae))
+    assert min(scores.values()) >= 0.97, scores
 
 
-@pytest.mark.parametrize("target", PAPER)
-@pytest.mark.parametrize("seed", SEEDS)
-def test_neurons_disentangle_where_the_plant_is_in_the_coordinates(neuron_world, target, seed):
-    assert World(neuron_world).hard_score(Neuron(64), target, seed) >= 0.97
+def test_neurons_disentangle_where_the_plant_is_in_the_coordinates(neuron_world):
+    scores = World(neuron_world).hard_scores(lambda _: Neuron(64))
+    assert min(scores.values()) >= 0.97, scores
 
 
-@pytest.mark.parametrize("target", PAPER)
-@pytest.mark.parametrize("seed", SEEDS)
-def test_das_finds_nothing_where_nothing_is_planted(control_world, target, seed):
+def test_das_finds_nothing_where_nothing_is_planted(control_world):
     world = World(control_world)
-    das = METHODS["das"].build(Ingredients(world.subject.d_model, seed))
-    assert world.hard_score(das, target, seed) <= 0.70
+    scores = world.hard_scores(lambda seed: METHODS["das"].build(Ingredients(world.subject.d_model, seed)))
+    assert max(scores.values()) <= 0.70, scores
 
 
 @pytest.mark.parametrize("target", PAPER)
