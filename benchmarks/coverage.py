@@ -230,13 +230,16 @@ def false_alarms(settings, scores, n_methods, n_sets, rng) -> None:
 
 
 def few_clusters(n_sets, rng) -> None:
-    """Where intervals begin to say something: FEWEST of stats/scores.py."""
-    table = Table("Few clusters: disentangle", ["cities", "effects", "coverage at .5, .8, .95", "width at .5, .8, .95"])
-    for n, effects in itertools.product((4, 5, 6, 7, 8, 10, 12, 16), ("1, 1", "0, 2")):
-        world = World(Setting("city", n, effects, seed_sd=0.0), rng)
+    """Where intervals begin to say something: FEWEST of stats/scores.py.  Unequal ones are as continents might be."""
+    names = ["clusters", "worth", "effects", "coverage at .5, .8, .95", "width at .5, .8, .95"]
+    table = Table("Few clusters: disentangle", names)
+    places = [("city", n) for n in (4, 5, 6, 7, 8, 10, 12, 16)] + [("country", n) for n in (5, 6, 7, 8)]
+    for (unit, n), effects in itertools.product(places, ("1, 1", "0, 2")):
+        world = World(Setting(unit, n, effects, seed_sd=0.0), rng)
         found = [(interval(world.draw([s], n_sets, rng)[0], "disentangle"), s) for s in (0.5, 0.8, 0.95)]
         table.row(
-            *(n, effects, " ".join(f"{holds(f, s):.3f}" for f, s in found)),
+            *(f"{n} {'alike' if unit == 'city' else 'unequal'}", f"{found[0][0].effective_clusters:.1f}", effects),
+            " ".join(f"{holds(f, s):.3f}" for f, s in found),
             " ".join(f"{width(f):.2f}" for f, _ in found),
         )
 
