@@ -16,7 +16,6 @@ import textwrap
 from common import command
 from common.errors import UserError
 from grid.launchers import LAUNCHERS
-from grid.launching import PER
 from grid.profiles import notice_of
 from quality.names import SCORES_FILE
 from quality.settings import EvalSettings, read_settings
@@ -37,7 +36,6 @@ def run(settings: EvalSettings) -> None:
 def score_saes(settings: EvalSettings) -> None:
     """Score every SAE asked for that is not scored yet, here or elsewhere, and print the table.  Raises UserError."""
     from grid.layers import model_info
-    from grid.shares import shared_out
     from grid.status import print_status
     from grid.work import clear_away
     from quality.names import WORK
@@ -61,7 +59,7 @@ def score_saes(settings: EvalSettings) -> None:
     else:
         store.require_writable()
         if launcher.launch(Scoring(settings, store, cells)):
-            clear_away(store, [share for per in PER for share in shared_out(cells, per, WORK)])
+            clear_away(store, cells, WORK)
             print_scores(settings, cells, store)
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from common import command
 from featurizers.labels import parse_labels
 from grid.launchers import LAUNCHERS
-from grid.launching import PER
 from grid.profiles import notice_of
 from grid.settings import Settings, read_settings
 from masks.names import default_mask
@@ -28,7 +27,6 @@ from masks.names import default_mask
 def run_grid(settings: Settings) -> None:
     """Train and test what is not done yet, here or elsewhere, and print the table.  Raises UserError."""
     from grid.experiment import Experiment
-    from grid.shares import shared_out
     from grid.work import clear_away
     from results.labels import keep_labels, with_kept
 
@@ -41,7 +39,7 @@ def run_grid(settings: Settings) -> None:
     is_done = launcher.launch(experiment)
     labels = keep_labels(store.root, labels)
     if is_done:
-        clear_away(store, [share for per in PER for share in shared_out(runs, per)])
+        clear_away(store, runs)
         print(command.peak_memory(settings.device), file=sys.stderr)
         print_results(experiment.results(), settings, store.root, labels)
 

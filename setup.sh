@@ -76,19 +76,19 @@ is_lock_of() {
   [ "$(readlink "$lock")" = "$1" ]
 }
 
-# Whether an owner is gone and has left the lock: on this host by its process, on another after five minutes without a
-# touch. Who is gone now and whose lock is there after that has not dropped it.
-is_left_by() {
+# Whether an owner is gone: on this host by its process, on another after five minutes without a touch.
+is_gone() {
   local host pid start
   read -r host pid start <<<"$1"
   if [ "$host" = "$(uname -n)" ]; then
-    [ "$(started "$pid")" != "$start" ] && is_lock_of "$1"
+    [ "$(started "$pid")" != "$start" ]
   else
-    [ -n "$(find "$lock" -mmin +5 2>/dev/null)" ] && is_lock_of "$1"
+    [ -n "$(find "$lock" -mmin +5 2>/dev/null)" ]
   fi
 }
 
-# Remove the lock of an owner who is gone: one process at a time, as the next one's lock may be there a moment later.
+# Remove the lock of an owner who is gone, if it did not drop it before it went: one process at a time, as the next
+# one's lock may be there a moment later.
 remove_lock_of() {
   local removing=$lock.removing
   if ln -s "$me" "$removing" 2>/dev/null; then
@@ -109,7 +109,7 @@ take_lock() {
     if [ -z "$owner" ]; then
       [ -w "$here" ] || fail "cannot write to $here; make room or rights there"
       [ ! -e "$lock" ] || fail "$lock is not what this script makes there; remove it"
-    elif is_left_by "$owner"; then
+    elif is_gone "$owner"; then
       remove_lock_of "$owner"
       continue
     elif [ $told = no ]; then

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from common.errors import UserError
@@ -56,12 +56,16 @@ def print_status(cells: list, per: str, is_done: Callable[[object], bool], store
     """
     counts = dict.fromkeys(("done", "at work", "queued", "failed", "missing"), 0)
     lines = []
-    for share, of_share in shared_out(cells, per, work).items():
-        done = sum(map(is_done, of_share))
+    shares = shared_out(cells, per, work)
+    n_done = {share: sum(map(is_done, of_share)) for share, of_share in shares.items()}
+    tasks = {share: task_of(store, share) for share, of_share in shares.items() if n_done[share] < len(of_share)}
+    queue = states_in_queue(tasks.values())
+    for share, of_share in shares.items():
+        done = n_done[share]
         counts["done"] += done
         line = f"{share.name}  {done}/{len(of_share)} done"
-        if done < len(of_share):
-            state, text = _state(share, store)
+        if share in tasks:
+            state, text = _state(share, store, tasks[share], queue)
             counts[state] += len(of_share) - done
             line += f"; {state}{text}"
         lines.append(filled(line))
@@ -69,14 +73,15 @@ def print_status(cells: list, per: str, is_done: Callable[[object], bool], store
     print("\n".join([f"{len(cells)} cells: {said}", *lines, str(store.root)]))
 
 
-def _state(share: Share, store: Store) -> tuple[str, str]:
+def _state(share: Share, store: Store, task: dict | None, queue: dict[str, str]) -> tuple[str, str]:
     """The state of what is not done of a share: a key of the counts above, and what more there is to say."""
-    found, task = look(store.lease_path(share)), task_of(store, share)
+    found = look(store.lease_path(share))
     if found is not None and not found.is_free:
         return "at work", _at_work(found)
-    if queued := states_in_queue([task]):
-        state = "at work" if {"RUNNING", ENDING} & set(queued) else "queued"
-        return state, f": Slurm job {task['job']} is {', '.join(queued).lower()}"
+    if task is not None and task["job"] in queue:
+        told = queue[task["job"]]
+        state = "at work" if told in ("RUNNING", ENDING) else "queued"
+        return state, f": Slurm job {task['job']} is {told.lower()}"
     if found is not None and found.owner is not None:
         owner = found.owner
         why = owner.error or f"it ended without a word (killed, or out of memory): {owner}"
@@ -113,16 +118,17 @@ def task_of(store: Store, share: Share) -> dict | None:
         return None
 
 
-def states_in_queue(tasks: list[dict | None]) -> list[str]:
-    """What squeue says of these tasks, of those that it still knows; nothing where there is no squeue."""
+def states_in_queue(tasks: Iterable[dict | None]) -> dict[str, str]:
+    """What squeue says of these tasks, job -> state, of those that it still knows; nothing where there is no squeue."""
     jobs = [task["job"] for task in tasks if task is not None and task["job"].replace("_", "").isdecimal()]
     if not jobs or shutil.which("squeue") is None:
-        return []
-    ask = ["squeue", "--noheader", "--array", "--jobs", ",".join(jobs), "--format", "%T"]
+        return {}
+    ask = ["squeue", "--noheader", "--array", "--jobs", ",".join(jobs), "--format", "%i %T"]
     try:
-        return subprocess.run(ask, capture_output=True, text=True, timeout=60).stdout.split()
+        said = subprocess.run(ask, capture_output=True, text=True, timeout=60).stdout
     except (OSError, subprocess.TimeoutExpired):
-        return []
+        return {}
+    return dict(line.split() for line in said.splitlines())
 
 
 def _last_line(log: str | None) -> str:

@@ -7,7 +7,7 @@ is done; when all that is left is held by others it waits for them, as they may 
 import contextlib
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,9 +16,10 @@ from common.leases import Lease, Lost, look
 from common.processes import machine
 from common.progress import say
 from grid import checkpoints
+from grid.launching import PER
 from grid.progress import Progress
 from grid.settings import InputSettings
-from grid.shares import Share, take
+from grid.shares import Share, shared_out, take
 from results.store import Store
 
 PAUSE = 0.5  # seconds between two looks at shares that others hold
@@ -147,11 +148,13 @@ def say_who(work: Work, told: set[str], ours: Iterable[int] = ()) -> None:
             say(f"{share.name} is being done by {found.owner}; waiting for it, or for its end")
 
 
-def clear_away(store: Store, done: Iterable[Share] = ()) -> None:
+def clear_away(store: Store, cells: Collection = (), work: str = "") -> None:
     """Remove what a process left that was killed after it had finished a share: its lease, and its last training.
 
-    done: shares of which nothing is left to do, so that whatever is left of them can go.
+    cells: of which nothing is left to do, so that whatever is left of their shares can go; as `shared_out` takes them,
+    and work too.
     """
+    done = [share for per in PER for share in shared_out(cells, per, work)]
     names = set(map(str, done))
     for share in done:
         store.forget_job(share)

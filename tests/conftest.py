@@ -16,7 +16,7 @@ from toy import ravel_world as ravel_toy
 from toy import world as toy
 
 torch.set_num_threads(1)
-LONGEST = ("toy", "grid", "quality", "drawing", "masks")
+LONGEST = {name: number for number, name in enumerate(("toy", "grid", "quality", "drawing", "masks"))}
 
 
 def pytest_collection_modifyitems(items):
@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(items):
 
     And those of toy before all: its first two files build two worlds, so that no process waits for the other's.
     """
-    items.sort(key=lambda item: LONGEST.index(item.path.parent.name) if item.path.parent.name in LONGEST else 99)
+    items.sort(key=lambda item: LONGEST.get(item.path.parent.name, len(LONGEST)))
 
 
 def pytest_collection_finish():

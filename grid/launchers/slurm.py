@@ -73,10 +73,11 @@ def launch(job: Job) -> bool:
         raise UserError("there is no sbatch on this machine; start where jobs are submitted, or use --launcher here")
     store.prepare()
     left = job.left()
-    queued = {share: states for share in left if (states := states_in_queue([task_of(store, share)]))}
-    for share, states in queued.items():
-        job_id = task_of(store, share)["job"]
-        if ENDING in states:
+    submitted_before = {share: task for share in left if (task := task_of(store, share))}
+    queue = states_in_queue(submitted_before.values())
+    queued = {share: task["job"] for share, task in submitted_before.items() if task["job"] in queue}
+    for share, job_id in queued.items():
+        if queue[job_id] == ENDING:
             print(f"{share.name}: Slurm job {job_id} is just ending; run this again, should it be left undone")
         else:
             print(f"{share.name} is in the queue already, as Slurm job {job_id}")

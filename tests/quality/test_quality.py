@@ -198,9 +198,7 @@ def scored(request, toy_world, tmp_path_factory):
 
 def test_every_case_is_there_once(scored):
     rows, judge = scored
-    wanted = {
-        (m, layer, a, raw) for m in METHODS for layer in LAYERS[judge.style] for a in PAPER for raw in (False, True)
-    }
+    wanted = set(itertools.product(METHODS, LAYERS[judge.style], PAPER, (False, True)))
     assert set(rows) == wanted
 
 
