@@ -67,7 +67,7 @@ class Naive:
             x_BTD = output[0] if has_tuple else output
             x_base = x_BTD[rows, at_base]
             new = x_base + soft_mask(self.theta, 1.0) * (seen[0] - x_base)
-            x_BTD = x_BTD.index_put((rows, at_base), new)
+            x_BTD = x_BTD.index_put((rows, at_base), new.to(x_BTD.dtype))
             return (x_BTD, *output[1:]) if has_tuple else x_BTD
 
         with self.layer.register_forward_hook(read), torch.no_grad():

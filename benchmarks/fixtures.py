@@ -1,4 +1,4 @@
-"""What the benchmarks measure on: GPT-2 small's shape with random weights, its prompts, and SAEs of real size."""
+"""What the benchmarks measure on: GPT-2 small's shape or a larger one, random, its prompts, and SAEs of real size."""
 
 from pathlib import Path
 
@@ -9,8 +9,9 @@ from data.facts import read_cities
 from data.names import PAPER
 from data.pairs import batch_of, make_pairs
 from data.prompts import EXAMPLES, Prompts, build_prompts, sentence
+from decoder.loading import DTYPES
 from featurizers.base import Featurizer
-from featurizers.das import Das
+from featurizers.das import Das, LowRankDas
 from featurizers.neuron import Neuron
 from featurizers.sae import Sae
 from imports import functional, tokenizers, torch, transformers
@@ -25,7 +26,7 @@ N_SUFFIX = 8  # tokens from the patched one on
 N_FIRING = 100  # latents that fire on a vector, on average
 K = 32  # of the TopK SAEs
 WIDTHS = {"openai": 32_768, "bloom": 24_576, "apollo-e2e": 46_080}  # release -> latents
-SKEW_ENTRY = 0.05  # standard deviation of DAS's parameter: a rotation well away from its start
+SKEW_ENTRY = 0.05  # of DAS's parameter at width 768, standard deviation: a rotation well away from its start
 START, UNKNOWN = "<|endoftext|>", "<unk>"
 
 
@@ -41,10 +42,23 @@ def word_tokenizer(texts: list[str]):
     )
 
 
-def build_subject(device: str = "cpu") -> tuple[Subject, Prompts]:
-    """GPT-2 small's shape (12 layers, width 768, 50,257 words), random; the paper's prompts for 40 cities."""
+def config_of(shape: str):
+    """gpt2: 12 layers, width 768, 50,257 words; gemma-2-2b: 26 layers, width 2,304, 256,000 words."""
+    if shape == "gpt2":
+        return transformers.GPT2Config()
+    sizes = {"hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26, "vocab_size": 256_000}
+    heads = {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256}
+    return transformers.Gemma2Config(**sizes, **heads)
+
+
+SHAPES = ("gpt2", "gemma-2-2b")
+
+
+def build_subject(device: str = "cpu", shape: str = "gpt2", dtype: str = "float32") -> tuple[Subject, Prompts]:
+    """A model of this shape with random weights; the paper's prompts for 40 cities, a token a word."""
     torch.manual_seed(0)
-    model = transformers.GPT2LMHeadModel(transformers.GPT2Config())
+    with torch.device(device if shape != "gpt2" else "cpu"):  # billions of random numbers take a CPU long
+        model = transformers.AutoModelForCausalLM.from_config(config_of(shape), dtype=DTYPES[dtype])
     table = [city for city in read_cities(HOME / "data" / "cities.csv") if city.name.isalpha()]
     cities = [table[i * len(table) // N_CITIES] for i in range(N_CITIES)]  # from all continents
     facts = [(c.name, a, c.value(a)) for c in cities for a in PAPER]
@@ -70,7 +84,8 @@ def random_sae(release: str, x_RD, layer: int) -> SparseAutoencoder:
     """
     family = release_named(release).family
     is_topk = family == "openai"
-    x_RD = x_RD.cpu() - x_RD.cpu().mean(-1, keepdim=True)
+    x_RD = x_RD.cpu().float()
+    x_RD = x_RD - x_RD.mean(-1, keepdim=True)
     if is_topk:
         x_RD = x_RD / x_RD.std(-1, keepdim=True)
     mean = x_RD.mean(0)
@@ -94,14 +109,17 @@ def write_sae(release: str, root: str | Path, sae: SparseAutoencoder, n_layers: 
 
 
 def featurizer_of(method: str, x_RD, layer: int) -> Featurizer:
-    """neuron, das away from its start, or a release's SAE, for these vectors."""
+    """neuron, das away from its start, das@64 at its start, or a release's SAE, for these vectors."""
     d_model, device = x_RD.shape[1], str(x_RD.device)
     if method == "neuron":
         return Neuron(d_model)
+    if method == "das@64":
+        return LowRankDas(d_model, 64, seed=0, device=device)
     if method != "das":
         return Sae(random_sae(method, x_RD, layer).to(device))
     das = Das(d_model, seed=0, device=device)
-    das.move_to(SKEW_ENTRY * torch.randn(d_model, d_model, generator=torch.Generator().manual_seed(1)).to(device))
+    entry = SKEW_ENTRY * (768 / d_model) ** 0.5  # the norm of such a matrix grows as the root of its width
+    das.move_to(entry * torch.randn(d_model, d_model, generator=torch.Generator().manual_seed(1)).to(device))
     return das
 
 
