@@ -25,7 +25,7 @@ LANGUAGES = {  # five that several countries share
 BEFORE = ("I know", "We saw", "They like", "You visit", "She left")
 AFTER = ("has as its", "belongs to the", "goes with the", "lies within the", "is of the")
 PARTS = ("train", "train", "train", "val", "test")
-RECIPE = Recipe(d_model=96)
+RECIPE = Recipe()
 
 
 def ravel_facts() -> Facts:

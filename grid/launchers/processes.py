@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
@@ -18,6 +19,7 @@ from dataclasses import replace
 from common.errors import UserError
 from common.stopping import Stopped, held, listening, stop_here
 from grid.devices import use_gpu
+from grid.launchers import libraries
 from grid.progress import Progress
 from grid.work import Job, Work, do_shares, say_who
 from imports import torch, tqdm
@@ -37,11 +39,10 @@ def launch(job: Job) -> bool:
     # As bytes: tensors on their own would go through a socket of this process, which a kill in the midst leaves broken.
     sent = pickle.dumps((sent, job.worker))
     n = min(job.settings.workers, len(work.by_share))
-    context = multiprocessing.get_context("spawn")  # fork copies torch's lock state but not its threads
     with (
         held(),
         Progress(*work.size()) as progress,
-        ProcessPoolExecutor(n, context, initializer=_live_with_parent) as pool,
+        ProcessPoolExecutor(n, _context(job.settings.device), initializer=_live_with_parent) as pool,
     ):
         try:
             _watch(_start(pool, sent, n), work, progress)
@@ -49,6 +50,19 @@ def launch(job: Job) -> bool:
             _stop(multiprocessing.active_children())
             raise
     return True
+
+
+def _context(device: str):
+    """How processes begin: forked from one that has the libraries and does nothing else, where that is safe.
+
+    Of this process's threads a fork would copy the locks alone; and CUDA cannot be used behind a fork if anything
+    asked for it before.
+    """
+    if device != "cpu" or not sys.platform.startswith("linux"):
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([libraries.__name__])
+    return context
 
 
 def _start(pool: ProcessPoolExecutor, sent: bytes, n: int) -> list[Future]:

@@ -168,10 +168,14 @@ def test_ensure_does_nothing_the_second_time(world, monkeypatch):
 @pytest.mark.parametrize(
     "error", [KeyboardInterrupt(), UserError("no"), OSError(errno.ENOSPC, "No space left")], ids=repr
 )
-def test_ensure_leaves_nothing_when_interrupted(world, monkeypatch, step, error):
+def test_ensure_leaves_nothing_when_interrupted(world, index, monkeypatch, step, error):
     def fail(*_args):
         raise error
 
+    def copy(folder: Path) -> Path:  # pip takes a second for it
+        return Path(shutil.copytree(index, folder)) / next(index.iterdir()).name
+
+    monkeypatch.setattr(product, "download", copy)
     with monkeypatch.context() as patch:
         patch.setattr(product, step, fail)
         with pytest.raises((KeyboardInterrupt, UserError)):

@@ -8,6 +8,7 @@ from helpers_results import quality_row, small_grid, write_quality
 
 import visualisation
 from data.names import PAPER
+from drawing import figures
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 QUIET = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
@@ -49,8 +50,24 @@ def make_report(folder, seeds, **changes):
     root = small_grid(folder / "results", seeds=seeds, **changes)
     rows = [quality_row("openai", layer, attribute) for layer in (0, 1) for attribute in PAPER]
     write_quality(root, rows, changes.get("model", "toy"))
-    assert visualisation.main(["--results", str(root), "--output", str(folder / "fig"), "--report"]) == 0
-    return folder / "fig" / "report.html"
+    return draw_report(root, folder / "fig")
+
+
+def draw_report(root, output):
+    """Draw the report of some results and return its path.
+
+    Not the files beside it, which take twice as long again; test_visualisation.py draws both.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "save", lambda *_, **__: None)
+        assert visualisation.main(["--results", str(root), "--output", str(output), "--report"]) == 0
+    return output / "report.html"
+
+
+@pytest.fixture(scope="session")
+def drawn():
+    """Function that draws the report of some results, given their folder and the report's, and returns its path."""
+    return draw_report
 
 
 @pytest.fixture

@@ -125,10 +125,9 @@ def test_lines_and_rings_are_the_numbers_of_the_files(root):
         assert list(found["line-full"].get_ydata()) == [0.53125, 0.53125]
 
 
-def test_scores_link_to_the_features_behind_them(root, tmp_path, capsys):
+def test_scores_link_to_the_features_behind_them(root, tmp_path, drawn):
     """From each explained cell at a glance and among all scores, to the first row of its target, layer and method."""
-    assert run(capsys, "--results", root.parent, "--output", tmp_path / "fig", "--report")[0] == 0
-    page = (tmp_path / "fig" / "report.html").read_text()
+    page = drawn(root.parent, tmp_path / "fig").read_text()
     wanted = {(target, method, layer) for target in PAPER for method in ("neuron", "das", "openai") for layer in (0, 1)}
     rows = re.findall(
         r'<tr id="(selected-[^"]+)" tabindex="-1"><td class="text">(\w+)</td><td>(\d)</td>'

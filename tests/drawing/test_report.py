@@ -6,10 +6,11 @@ import re
 import pytest
 from helpers_results import quality_row, result, write, write_quality
 
-import visualisation
 from common.paths import HOME
 from data.names import PAPER
+from drawing.canvas import look, save
 from drawing.collect import collect
+from drawing.scores import by_layer
 from grid.profiles import TOY_NOTICE
 from results.estimates import Grid
 from results.kept import estimates
@@ -67,23 +68,25 @@ def test_every_image_is_there_and_described_once(opened, toy_report):
     assert 'alt="Key: none (no patch), full (whole vector), neuron, das, openai, apollo-e2e"' in keys[0]
 
 
-def test_figures_on_the_page_have_no_words_of_their_own(opened, toy_report):
+def test_figures_on_the_page_have_no_words_of_their_own(opened, toy_report, tmp_path):
     """What a caption says is not drawn again: the notes, or the title, of which matplotlib's file has the text."""
     page = opened(toy_report)
     drawn = page.evaluate("[...document.querySelectorAll('img.plot')].map(image => atob(image.src.split(',')[1]))")
-    whole = (toy_report.parent / "country.svg").read_text(encoding="utf-8")
+    grid = grid_of(toy_report)
+    with look():
+        save(by_layer(grid, "country", "hard"), tmp_path, "country")
+    whole = (tmp_path / "country.svg").read_text(encoding="utf-8")
     for words in ("Disentangle score by layer, target country", "Disentangle: mean of cause"):
         assert words in whole
         assert not any(words in svg for svg in drawn)
 
 
-def test_tables_hold_the_numbers_of_the_results(opened, tmp_path):
+def test_tables_hold_the_numbers_of_the_results(opened, drawn, tmp_path):
     root = tmp_path / "results"
     hard, soft = (0.125, 0.875), (0.25, 0.5)
     write(root, result("country", "bloom", 1, hard=hard, soft=soft, n_selected=17, l0=12.34))
     write(root, result("country", "none", 1, hard=(0.0, 1.0), soft=(0.0, 1.0)))
-    assert visualisation.main(["--results", str(root), "--output", str(tmp_path / "fig"), "--report"]) == 0
-    page = opened(tmp_path / "fig" / "report.html")
+    page = opened(drawn(root, tmp_path / "fig"))
     row = '[data-target="country"][data-layer="1"]'
     grid = Grid(collect(root / "toy").results)
 
@@ -150,7 +153,7 @@ def test_settings_and_provenance(opened, toy_report):
     assert 'SAE quality\tprompt\t"bare"' in settings
 
 
-def test_a_strangers_text_stays_text(opened, tmp_path):
+def test_a_strangers_text_stays_text(opened, drawn, tmp_path):
     evil = '"><img src=x onerror="console.log(1)"><script>console.log(2)</script>'
     root = tmp_path / "results"
     content = result("country", "das", 0, model=evil, device=evil, commit=evil, mode=evil)
@@ -158,18 +161,11 @@ def test_a_strangers_text_stays_text(opened, tmp_path):
     content["versions"] = {evil: evil}
     write(root, content, folder="evil")
     write_quality(root, [{"method": evil}, quality_row("openai", 0, "country")], model="evil")
-    assert visualisation.main(["--results", str(root), "--output", str(tmp_path / "fig"), "--report"]) == 0
-    page = opened(tmp_path / "fig" / "report.html")
+    page = opened(drawn(root, tmp_path / "fig"))
     (script,) = page.query_selector_all("script")  # the page's own
     assert script.inner_text() == (HOME / "drawing" / "report.js").read_text(encoding="utf-8")
     assert page.query_selector_all("img[src=x]") == []
     assert evil in page.inner_text("h1")
-
-
-def test_the_same_results_give_the_same_page(toy_report, tmp_path):
-    root = toy_report.parent.parent / "results"
-    assert visualisation.main(["--results", str(root), "--output", str(tmp_path), "--report"]) == 0
-    assert (tmp_path / "report.html").read_bytes() == toy_report.read_bytes()
 
 
 # ---------------------------------------------------------------- the first screen
@@ -235,35 +231,29 @@ def write_pair(root, das: tuple, neuron: tuple, **more) -> None:
 
 
 @pytest.mark.parametrize(
-    ("das", "neuron", "words"),
+    ("das", "neuron", "best", "compared"),
     [
-        ((0.75, 0.75), (0.75, 0.7), "das is best on the validation pairs, at layer 0. On"),
-        ((0.75, 0.75), (0.75, 0.7), "Better than neuron there? Cannot tell: +0.025 ["),
-        ((0.25, 0.25), (0.9, 0.9), "neuron is best on the validation pairs, at layer 0. On"),
-        ((0.25, 0.25), (0.9, 0.9), "The others are compared with it; at layer 0: das -0.650 ["),
+        ((0.75, 0.75), (0.75, 0.7), "das", "Better than neuron there? Cannot tell: +0.025 ["),
+        ((0.25, 0.25), (0.9, 0.9), "neuron", "The others are compared with it; at layer 0: das -0.650 ["),
     ],
 )
-def test_what_is_said_of_the_best(opened, tmp_path, das, neuron, words):
+def test_what_is_said_of_the_best(opened, drawn, tmp_path, das, neuron, best, compared):
     write_pair(tmp_path / "results", das, neuron)
-    argv = ["--results", str(tmp_path / "results"), "--output", str(tmp_path / "fig"), "--report"]
-    assert visualisation.main(argv) == 0
-    assert words in sentence(opened(tmp_path / "fig" / "report.html"), "country")
+    said = sentence(opened(drawn(tmp_path / "results", tmp_path / "fig")), "country")
+    assert f"{best} is best on the validation pairs, at layer 0. On" in said
+    assert compared in said
 
 
-def test_controls_are_said_beside_the_best(opened, tmp_path):
+def test_controls_are_said_beside_the_best(opened, drawn, tmp_path):
     """das 0.9375, das:random 0.5: the difference is 0.4375."""
     write_pair(tmp_path / "results", (1.0, 0.875), (0.5, 0.75), das_random=(0.5, 0.5), neuron_shuffled=(0.5, 0.5))
-    argv = ["--results", str(tmp_path / "results"), "--output", str(tmp_path / "fig"), "--report"]
-    assert visualisation.main(argv) == 0
-    page = opened(tmp_path / "fig" / "report.html")
+    page = opened(drawn(tmp_path / "results", tmp_path / "fig"))
     assert "Minus its controls: random +0.438 [" in sentence(page, "country")
     assert "shuffled" not in sentence(page, "country")
     assert "controls shuffled, random" in page.inner_text("#run")
 
 
-def test_without_the_other_method_no_difference_is_claimed(opened, tmp_path):
+def test_without_the_other_method_no_difference_is_claimed(opened, drawn, tmp_path):
     write(tmp_path / "results", result("country", "das", 0))
-    argv = ["--results", str(tmp_path / "results"), "--output", str(tmp_path / "fig"), "--report"]
-    assert visualisation.main(argv) == 0
-    words = sentence(opened(tmp_path / "fig" / "report.html"), "country")
+    words = sentence(opened(drawn(tmp_path / "results", tmp_path / "fig")), "country")
     assert "No difference from neuron: it was not run there" in words

@@ -70,6 +70,12 @@ def run(capsys, *argv) -> tuple[int, str, str]:
     return code, *capsys.readouterr()
 
 
+@pytest.fixture
+def unsaved(monkeypatch):
+    """Figures are drawn, and on the page if there is one, but not written as files, which takes twice as long again."""
+    monkeypatch.setattr(figures, "save", lambda *_, **__: None)
+
+
 # ---------------------------------------------------------------- scores by layer
 
 
@@ -457,6 +463,7 @@ def test_every_figure_of_a_model_with_a_notice_has_it(every_figure, tmp_path):
     assert {name for name, figure in found.items() if said in texts(figure)} == found.keys() - {"title1", "published"}
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_report_has_the_notice_once_at_its_top(tmp_path, capsys):
     """Also without a browser; what comes from a file is escaped."""
     said = "Of this model, the weights are roundings <b>&</b> not the published checkpoint."
@@ -570,6 +577,7 @@ def test_the_papers_numbers_on_request(tmp_path, capsys):
     assert {path.stem for path in (tmp_path / "fig").iterdir()} == {"country", "continent", "title1"}
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_which_model_is_drawn(tmp_path, capsys):
     small_grid(tmp_path / "results")
     small_grid(tmp_path / "results", model="someone/model-b")
@@ -631,6 +639,7 @@ finally:
 # ---------------------------------------------------------------- strangers' files
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_broken_and_foreign_files_are_named_in_one_line(tmp_path, capsys):
     root = small_grid(tmp_path / "results")
     toy = root / "toy" / "country"
@@ -662,6 +671,7 @@ def test_broken_and_foreign_files_are_named_in_one_line(tmp_path, capsys):
     assert line(figure, "line-das")[0] == [2]
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_a_users_own_saes_are_drawn_and_reported_like_any_other(tmp_path, capsys):
     root = small_grid(tmp_path / "results")
     mine, other = "sae:runs/mine", "sae:/far/away/" + "x" * 60
@@ -725,6 +735,7 @@ def test_a_diverged_loss_is_a_gap(tmp_path):
     assert line(draw(by_epoch, grid_of(tmp_path), 0, "loss"), "line-das") == ([1], [2.0])
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_names_are_no_mathtext_and_no_html(tmp_path, capsys):
     for layer in (0, 1):
         name = r"$\frac$ <script>&" + "\ud800\n\x07"
@@ -803,6 +814,7 @@ def test_the_script_itself(tmp_path):
     assert (tmp_path / "out" / "country.png").exists()
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_what_cannot_be_compared_is_said(tmp_path, capsys):
     """A method that was not run, and cells of fewer seeds; controls that were run at one layer are not missed."""
     root = small_grid(tmp_path / "results", seeds=(0, 1, 2))

@@ -1,5 +1,6 @@
 """Several processes and commands on one folder of results: each cell is done once, and no stop or kill shows."""
 
+import contextlib
 import json
 import os
 import random
@@ -15,7 +16,7 @@ import pytest
 import torch
 from helpers_cli import error_line, fails, finish, require_words
 from helpers_forks import fork
-from helpers_grid import require_no_leftovers, require_same, results, run
+from helpers_grid import pair_files, require_no_leftovers, require_same, results, run
 from safetensors.torch import save_file
 
 import imports
@@ -69,8 +70,13 @@ def is_training(root: Path) -> bool:
     return any((owner := lease_of(root, layer)) and owner.progress.get("steps") for layer in (1, 2, 3))
 
 
-def children_of(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+def descendants_of(pid: int) -> list[int]:
+    """Children, then theirs: multiprocessing's own, of which one forks the workers, and the workers."""
+    found = [pid]
+    for parent in found:
+        with contextlib.suppress(FileNotFoundError):  # it ended meanwhile
+            found += map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
+    return found[1:]
 
 
 def are_gone(pids: list[int], patience: float) -> bool:
@@ -270,16 +276,33 @@ PROC = pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="finds p
 
 
 def start_processes(folder: Path, *more: str) -> tuple[subprocess.Popen, list[int]]:
-    """The command with two processes, once one of them trains: (it, all its children)."""
+    """The command with two processes, once one of them trains: (it, all its descendants)."""
     process = fork(*LONG, *more, "--launcher", "processes", "2", "--output", folder / "out", code=TALKATIVE)
     wait_until(lambda: is_training(folder / "out" / "toy"), process)
-    return process, children_of(process.pid)
+    found = descendants_of(process.pid)
+    assert len(found) == 4  # multiprocessing's own two, and the workers
+    return process, found
+
+
+def test_processes_do_what_one_does(undisturbed, tmp_path, capsys):
+    """More of them than there are layers are asked for."""
+    root, out = run(tmp_path, *LONG, "--workers", "4")
+    assert "country: toy" in out
+    assert "cells 12/12, steps " in capsys.readouterr().err
+    require_same(results(root), results(undisturbed))
+    assert pair_files(root) == pair_files(undisturbed)
+    for name in ("cities.json", "estimates.json"):
+        assert (root / name).read_bytes() == (undisturbed / name).read_bytes()
+    require_no_leftovers(root)
 
 
 @PROC
 @pytest.mark.parametrize(
     "what",
-    ["ctrl-C", "ctrl-C in a terminal", "a worker is killed", "the newest worker is killed", "the parent is killed"],
+    [
+        *("ctrl-C", "ctrl-C in a terminal", "the parent is killed"),
+        *("a worker is killed", "the newest worker is killed", "what forks workers is killed"),
+    ],
 )
 def test_processes_that_are_stopped(undisturbed, tmp_path, what):
     """Nothing lives on, and the training that was stopped in good order goes on where it was."""
@@ -292,6 +315,8 @@ def test_processes_that_are_stopped(undisturbed, tmp_path, what):
             os.kill(workers[0], signal.SIGKILL)
         elif what == "the newest worker is killed":
             os.kill(children[-1], signal.SIGKILL)
+        elif what == "what forks workers is killed":
+            os.kill(next(pid for pid in children if descendants_of(pid)), signal.SIGKILL)
         elif what == "the parent is killed":
             process.kill()
         else:
@@ -316,15 +341,18 @@ def test_processes_that_are_stopped(undisturbed, tmp_path, what):
 
 
 @PROC
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_processes_that_are_stopped_while_they_start(toy_world, tmp_path, number, code):
+@pytest.mark.parametrize(
+    ("number", "code", "n_begun"),  # 2: libraries are imported, and no worker is there; 3: one is
+    [(signal.SIGKILL, -9, 2), (signal.SIGKILL, -9, 3), (signal.SIGTERM, 143, 2), (signal.SIGINT, 130, 3)],
+)
+def test_processes_that_are_stopped_while_they_start(toy_world, tmp_path, number, code, n_begun):
     """No signal is lost, and nobody does the work of a parent that is gone."""
     process = fork(*LONG, "--launcher", "processes", "2", "--output", tmp_path / "out")
     try:
-        wait_until(lambda: len(children_of(process.pid)) > 1, process)  # the first is multiprocessing's own
-        time.sleep(1)  # they were sent their work, and import libraries before they read it
+        wait_until(lambda: len(descendants_of(process.pid)) >= n_begun, process)
+        children = descendants_of(process.pid)
         process.send_signal(number)
-        children = children_of(process.pid)
+        children += descendants_of(process.pid)
         status, _, err = finish(process)
     finally:
         process.kill()

@@ -17,6 +17,7 @@ from models import Subject
 from saes.autoencoder import SparseAutoencoder
 from toy import world as toy
 
+SIZES = {"n_layer": 6, "vocab_size": 9000, "bos_token_id": 0, "eos_token_id": 0}
 LAYERS = (0, 2, 4)  # of six: the first, a middle and the last but one
 LOGITS = 2e-5
 METHODS = ("neuron", "das", "openai", "bloom")
@@ -24,10 +25,13 @@ METHODS = ("neuron", "das", "openai", "bloom")
 
 @pytest.fixture(scope="module")
 def subject() -> Subject:
-    """Six of GPT-2 small's blocks; random weights three times as large as at the start of training, so that attention
-    is far from uniform and a wrong mask or position shows in the logits."""
+    """Six of GPT-2 small's blocks, and words in more than two parts of the head (decoder/head.py).
+
+    Random weights, three times as large as at the start of training, so that attention is far from uniform and a wrong
+    mask or position shows in the logits.
+    """
     torch.manual_seed(0)
-    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(n_layer=6))
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**SIZES))
     with torch.no_grad():
         for block in model.transformer.h:
             block.attn.c_attn.weight *= 3
@@ -90,7 +94,7 @@ def test_engines_agree(subject, cache, pairs, layer, method):
         gradients = [engine.widen(mask.grad), *(p.grad.tril(-1) for p in featurizer.parameters())]
         results.append((logits.detach(), gradients))
     (fast, fast_gradients), (plain, plain_gradients) = results
-    assert fast.shape == (len(pairs), 50257)
+    assert fast.shape == (len(pairs), SIZES["vocab_size"])
     assert (fast - plain).abs().max() < LOGITS
     for ours, theirs in zip(fast_gradients, plain_gradients, strict=True):
         assert theirs.abs().max() > 1e-7  # there is something to compare

@@ -1,7 +1,6 @@
-"""Runs that train together: each as it would alone; and a grid in several processes: the same results."""
+"""Runs that train together: each as it would alone."""
 
 import json
-import re
 from dataclasses import replace
 
 import pytest
@@ -149,47 +148,6 @@ def test_training_in_bf16_is_tested_in_fp32(world, tmp_path):
         hits = engine.logits(pairs, (theta > 0).float()).argmax(-1) == pairs.label
     for kind, chosen in (("cause", pairs.is_cause), ("isolation", ~pairs.is_cause)):
         assert result["test"]["hard"][kind] == pytest.approx(hits[chosen].double().mean().item())
-
-
-# ---------------------------------------------------------------- several processes
-
-GRID = ("--model", "toy", "--methods", "neuron", "das", "bloom", "--layers", "1", "2", "4", "--epochs", "2")
-
-
-def tensors_of(folder) -> dict:
-    return {str(p.relative_to(folder)): load_file(p) for p in sorted(folder.rglob("*.safetensors"))}
-
-
-def scores_of(folder) -> dict[str, bytes]:
-    """The json files, less what differs from run to run."""
-    left_out = re.compile(rb'"(seconds|commit|digest)": [^,\n]*,?')
-    return {str(p.relative_to(folder)): left_out.sub(b"", p.read_bytes()) for p in sorted(folder.rglob("*.json"))}
-
-
-@pytest.fixture(scope="module")
-def one_process(toy_world, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("one")
-    assert main([*GRID, "--output", str(folder)]) == 0
-    return folder
-
-
-def require_same(found, wanted) -> None:
-    assert scores_of(found) == scores_of(wanted)
-    ours, theirs = tensors_of(found), tensors_of(wanted)
-    assert ours.keys() == theirs.keys()
-    assert len(ours) == 18
-    for name, tensors in ours.items():
-        for key, tensor in tensors.items():
-            assert torch.equal(tensor, theirs[name][key]), (name, key)
-
-
-def test_workers_write_what_one_process_does(one_process, tmp_path, capsys):
-    """More workers than there are layers are asked for."""
-    assert main([*GRID, "--output", str(tmp_path), "--workers", "4"]) == 0
-    require_same(tmp_path, one_process)
-    out, err = capsys.readouterr()
-    assert "country: toy" in out
-    assert "cells 18/18, steps " in err
 
 
 @pytest.mark.parametrize("flag", ["--workers", "--joint"])

@@ -41,8 +41,8 @@ def undisturbed(toy_world, tmp_path_factory) -> list[dict]:
 
 @pytest.mark.parametrize("per", ["layer", "method"])
 def test_processes(undisturbed, tmp_path, per, capsys):
-    status, out, err = finish(fork(*SAES, "--workers", "2", "--per", per, "--output", tmp_path, code=EVAL))
-    assert status == 0, err
+    assert evaluate(*SAES, "--workers", "2", "--per", per, "--output", tmp_path) == 0
+    out = capsys.readouterr().out
     assert len(undisturbed) == N_ROWS
     assert without_times(rows(tmp_path / "toy")) == undisturbed
     require_no_leftovers(tmp_path / "toy")
@@ -103,8 +103,7 @@ def test_force_scores_again_and_replaces_what_does_not_fit(undisturbed, tmp_path
     for row in content["rows"]:
         row["city"]["squared_error"] = 1e6
     file.write_text(json.dumps(content))
-    status, _, err = finish(fork(*SAES, "--workers", "2", "--force", "--output", tmp_path, code=EVAL))
-    assert status == 0, err
+    assert evaluate(*SAES, "--workers", "2", "--force", "--output", tmp_path) == 0
     assert without_times(rows(tmp_path / "toy")) == undisturbed
     content["config"]["n_cities"] = 3
     file.write_text(json.dumps(content))

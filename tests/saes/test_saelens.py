@@ -9,8 +9,6 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -18,7 +16,8 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
-from helpers_cli import HOME, error_line, fails, require_words
+from helpers_cli import error_line, fails, finish, require_words
+from helpers_forks import fork
 from helpers_hosts import Hosts
 from huggingface_hub import constants as hub_constants
 
@@ -26,6 +25,7 @@ import eval_sae
 import imports
 import main
 from common.errors import UserError
+from common.paths import HOME
 from featurizers.sae import Sae
 from saes import source
 from saes.loading import load_sae
@@ -392,13 +392,13 @@ def test_the_library_is_not_installed(toy_world, tmp_path, write):
 
     def run(*methods):
         flags = [*SMALL, "--layers", "2", "--output", str(tmp_path / "out"), "--methods", *methods]
-        return subprocess.run([sys.executable, "-c", code, *flags], cwd=HOME, capture_output=True, text=True)
+        return finish(fork(*flags, code=code))
 
-    process = run(name)
-    assert process.returncode == 2 and not process.stdout
-    assert process.stderr.startswith("error: ")
-    require_words(error_line(process.stderr), ["sae-lens", "not installed", "pip install sae-lens=="])
-    assert run("bloom").returncode == 0
+    status, out, err = run(name)
+    assert (status, out) == (2, "")
+    assert err.startswith("error: ")
+    require_words(error_line(err), ["sae-lens", "not installed", "pip install sae-lens=="])
+    assert run("bloom")[0] == 0
 
 
 def test_the_version_named_is_the_one_tried():
