@@ -13,7 +13,7 @@ from grid.shares import Share, share_of, shared_out, take
 from grid.work import clear_away
 from results.store import Store
 
-GRID = ("--model", "toy", "--device", "cpu", "--layers", "2", "--epochs", "4", "--max-pairs", "64", "--methods")
+GRID = ("--model", "toy", "--device", "cpu", "--layers", "2", "--epochs", "1", "--max-pairs", "64", "--methods")
 GRID = (*GRID, "none", "full", "neuron", "das", "neuron:features", "neuron:cause", "bloom", "bloom:permuted")
 
 

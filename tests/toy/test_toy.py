@@ -206,13 +206,14 @@ def test_neurons_cannot_be_told_from_neurons_with_another_seed(planted):
     profile = PROFILES["toy"]
     schedule = Schedule(profile["epochs"], profile["batch_size"], profile["lr"], tuple(profile["temperature"]))
     engine = FastEngine(planted.subject, planted.cache, PLANTED, Neuron(planted.subject.d_model))
+    parts = [planted.pairs("country", seed) for seed in SEEDS]
+    orders = list(itertools.product((0, 10), SEEDS))
+    runs = [MaskRun(engine, None, parts[seed]["train"], seed + more) for more, seed in orders]
+    trained = train(runs, schedule, "cpu")
     cells = ([], [])
-    for seed in SEEDS:
-        parts, test_pairs = planted.pairs("country", seed), planted.test_pairs("country", seed)
-        runs = [MaskRun(engine, None, parts["train"], order) for order in (seed, seed + 10)]
-        for cell, trained in zip(cells, train(runs, schedule, "cpu"), strict=True):
-            hits = outcomes(engine, trained.theta, parts["test"], profile["temperature"][1])["hard"]
-            cell.append(outcomes_of(hits.numpy(), test_pairs, "country"))
+    for (more, seed), its in zip(orders, trained, strict=True):
+        hits = outcomes(engine, its.theta, parts[seed]["test"], profile["temperature"][1])["hard"]
+        cells[more // 10].append(outcomes_of(hits.numpy(), planted.test_pairs("country", seed), "country"))
     found = stats.difference(*cells, "disentangle", new_seeds=True)
     assert stats.verdict(found.value, found.p) == stats.CANNOT_TELL
     assert found.low < 0 < found.high
