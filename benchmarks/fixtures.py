@@ -12,6 +12,7 @@ from data.prompts import EXAMPLES, Prompts, build_prompts, sentence
 from decoder.loading import DTYPES
 from featurizers.base import Featurizer
 from featurizers.das import Das, LowRankDas
+from featurizers.methods import parts_of
 from featurizers.neuron import Neuron
 from featurizers.sae import Sae
 from imports import functional, tokenizers, torch, transformers
@@ -28,6 +29,13 @@ K = 32  # of the TopK SAEs
 WIDTHS = {"openai": 32_768, "bloom": 24_576, "apollo-e2e": 46_080}  # release -> latents
 SKEW_ENTRY = 0.05  # of DAS's parameter at width 768, standard deviation: a rotation well away from its start
 START, UNKNOWN = "<|endoftext|>", "<unk>"
+SHAPES = {  # 12 layers, width 768, 50,257 words; 26 layers, width 2,304, 256,000 words
+    "gpt2": transformers.GPT2Config(),
+    "gemma-2-2b": transformers.Gemma2Config(
+        **{"hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26, "vocab_size": 256_000},
+        **{"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256},
+    ),
+}
 
 
 def word_tokenizer(texts: list[str]):
@@ -42,23 +50,11 @@ def word_tokenizer(texts: list[str]):
     )
 
 
-def config_of(shape: str):
-    """gpt2: 12 layers, width 768, 50,257 words; gemma-2-2b: 26 layers, width 2,304, 256,000 words."""
-    if shape == "gpt2":
-        return transformers.GPT2Config()
-    sizes = {"hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26, "vocab_size": 256_000}
-    heads = {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256}
-    return transformers.Gemma2Config(**sizes, **heads)
-
-
-SHAPES = ("gpt2", "gemma-2-2b")
-
-
 def build_subject(device: str = "cpu", shape: str = "gpt2", dtype: str = "float32") -> tuple[Subject, Prompts]:
     """A model of this shape with random weights; the paper's prompts for 40 cities, a token a word."""
     torch.manual_seed(0)
-    with torch.device(device if shape != "gpt2" else "cpu"):  # billions of random numbers take a CPU long
-        model = transformers.AutoModelForCausalLM.from_config(config_of(shape), dtype=DTYPES[dtype])
+    with torch.device(device):  # billions of random numbers take a CPU long
+        model = transformers.AutoModelForCausalLM.from_config(SHAPES[shape], dtype=DTYPES[dtype])
     table = [city for city in read_cities(HOME / "data" / "cities.csv") if city.name.isalpha()]
     cities = [table[i * len(table) // N_CITIES] for i in range(N_CITIES)]  # from all continents
     facts = [(c.name, a, c.value(a)) for c in cities for a in PAPER]
@@ -109,12 +105,12 @@ def write_sae(release: str, root: str | Path, sae: SparseAutoencoder, n_layers: 
 
 
 def featurizer_of(method: str, x_RD, layer: int) -> Featurizer:
-    """neuron, das away from its start, das@64 at its start, or a release's SAE, for these vectors."""
+    """neuron, das away from its start, das@K at its start, or a release's SAE, for these vectors."""
     d_model, device = x_RD.shape[1], str(x_RD.device)
     if method == "neuron":
         return Neuron(d_model)
-    if method == "das@64":
-        return LowRankDas(d_model, 64, seed=0, device=device)
+    if size := parts_of(method).size:
+        return LowRankDas(d_model, size, seed=0, device=device)
     if method != "das":
         return Sae(random_sae(method, x_RD, layer).to(device))
     das = Das(d_model, seed=0, device=device)

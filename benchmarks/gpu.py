@@ -20,11 +20,12 @@ from turns import BATCH_SIZE, in_turns, one_thread, ratios, spread
 from benchmarks.decoder import Naive
 from benchmarks.grid import RUNS, hours_of
 from decoder.loading import DTYPES
+from featurizers.methods import method_named
 from imports import torch
 from masks.engines import FastEngine
 from masks.names import PRECISIONS
 from masks.stepping import GraphedSteps, Steps
-from masks.training import FIXED_THETA, Batches, MaskRun, Schedule, adam, in_precision
+from masks.training import Batches, MaskRun, Schedule, adam, in_precision, untrained
 
 N_PLAIN = 5  # plain steps of a turn, at most
 
@@ -57,11 +58,12 @@ def main() -> None:
     def run(layer: int, seed: int) -> MaskRun:
         name = arguments.methods[seed % len(arguments.methods)]
         featurizer = kept.get(name) or featurizer_of(name, cache.residuals[layer][:, 0], layer)
-        if not name.startswith("das"):  # an SAE of real size takes a while to draw
-            kept[name] = featurizer
-        engine = FastEngine(subject, cache, layer, featurizer)
-        fixed = torch.full((64,), FIXED_THETA, device=device) if name == "das@64" else None
-        return MaskRun(engine, featurizer if name.startswith("das") else None, pairs, seed, fixed)
+        engine, fixed_mask = FastEngine(subject, cache, layer, featurizer), method_named(name).fixed_mask
+        fixed = None if fixed_mask is None else untrained(engine, fixed_mask, device).theta
+        if featurizer.is_trained:
+            return MaskRun(engine, featurizer, pairs, seed, fixed)
+        kept[name] = featurizer  # an SAE of real size takes a while to draw
+        return MaskRun(engine, None, pairs, seed, fixed)
 
     def wall(work, n: int) -> float:
         """Milliseconds of each of n."""

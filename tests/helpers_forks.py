@@ -144,10 +144,11 @@ def work(fd: int) -> None:
     import transformers
 
     import eval_sae  # noqa: F401
-    import grid.experiment  # noqa: F401
+    import grid.experiment
+    import grid.launchers.processes  # noqa: F401
     import quality.scoring  # noqa: F401
 
-    _ = transformers.AutoModelForCausalLM, transformers.GPT2LMHeadModel, transformers.PreTrainedTokenizerFast
+    _ = transformers.GPT2LMHeadModel, transformers.PreTrainedTokenizerFast  # read when they are first asked for
     gc.freeze()  # else every child looks through all of it once more, as it ends
     asked = serve(socket.socket(fileno=fd))
     if asked["code"] is not None:

@@ -19,15 +19,16 @@ from dataclasses import replace
 from common.errors import UserError
 from common.stopping import Stopped, held, listening, stop_here
 from grid.devices import use_gpu
-from grid.launchers import libraries
 from grid.progress import Progress
 from grid.work import Job, Work, do_shares, say_who
-from imports import torch, tqdm
+from imports import torch, tqdm, transformers
 from models import load_subject
 
 EVERY = 1.0  # seconds between two looks at the leases, and between their renewals
 PATIENCE = 8.0  # seconds that a process is given to stop once its parent is gone
 MOST_PATIENCE = 300.0  # and while it is there: to write a large training to a slow disk takes a while
+# What transformers reads only when it is asked for: here, so once for all processes that are forked.
+READ_AHEAD = (transformers.AutoModelForCausalLM, transformers.AutoTokenizer)
 
 
 def launch(job: Job) -> bool:
@@ -61,7 +62,7 @@ def _context(device: str):
     if device != "cpu" or not sys.platform.startswith("linux"):
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([libraries.__name__])
+    context.set_forkserver_preload([__name__])
     return context
 
 

@@ -1,5 +1,6 @@
 """A real browser for the report, and a small report to open in it."""
 
+import contextlib
 import os
 import shutil
 
@@ -53,13 +54,27 @@ def make_report(folder, seeds, **changes):
     return draw_report(root, folder / "fig")
 
 
+@contextlib.contextmanager
+def without_files():
+    """Figures are drawn, and on the page if there is one, but not written as files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "save", lambda *_, **__: None)
+        yield
+
+
+@pytest.fixture
+def unsaved():
+    """For the whole test."""
+    with without_files():
+        yield
+
+
 def draw_report(root, output):
     """Draw the report of some results and return its path.
 
     Not the files beside it, which take twice as long again; test_visualisation.py draws both.
     """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "save", lambda *_, **__: None)
+    with without_files():
         assert visualisation.main(["--results", str(root), "--output", str(output), "--report"]) == 0
     return output / "report.html"
 

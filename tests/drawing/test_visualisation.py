@@ -70,12 +70,6 @@ def run(capsys, *argv) -> tuple[int, str, str]:
     return code, *capsys.readouterr()
 
 
-@pytest.fixture
-def unsaved(monkeypatch):
-    """Figures are drawn, and on the page if there is one, but not written as files, which takes twice as long again."""
-    monkeypatch.setattr(figures, "save", lambda *_, **__: None)
-
-
 # ---------------------------------------------------------------- scores by layer
 
 

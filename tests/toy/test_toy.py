@@ -37,6 +37,8 @@ from toy import world as toy
 
 PLANTED = toy.Recipe().planted_layer
 SEEDS = (0, 1, 2)
+PROFILE = PROFILES["toy"]
+SCHEDULE = Schedule(PROFILE["epochs"], PROFILE["batch_size"], PROFILE["lr"], tuple(PROFILE["temperature"]))
 AT_PLANTED = ("--model", "toy", "--layers", str(PLANTED))
 
 
@@ -71,21 +73,20 @@ class World:
         self.cache = everyone.keep(known)
         self.prompts = self.cache.prompts
 
+    def parts(self, target: str, seed: int) -> dict[str, list]:
+        return make_pairs(self.prompts, target, "strict", "cities", seed, PROFILE["max_pairs"])
+
     def pairs(self, target: str, seed: int):
-        parts = make_pairs(self.prompts, target, "strict", "cities", seed, PROFILES["toy"]["max_pairs"])
-        return {part: batch_of(pairs, self.prompts, target) for part, pairs in parts.items()}
+        return {part: batch_of(pairs, self.prompts, target) for part, pairs in self.parts(target, seed).items()}
 
     def test_pairs(self, target: str, seed: int) -> NamedPairs:
-        parts = make_pairs(self.prompts, target, "strict", "cities", seed, PROFILES["toy"]["max_pairs"])
-        return NamedPairs.of(named(parts, self.prompts))
+        return NamedPairs.of(named(self.parts(target, seed), self.prompts))
 
     def hard_scores(self, featurizer_of) -> dict[tuple[str, int], float]:
         """Train by the toy's own settings at the planted block; disentangle on held-out cities, by target and seed.
 
         featurizer_of: seed -> featurizer.
         """
-        profile = PROFILES["toy"]
-        schedule = Schedule(profile["epochs"], profile["batch_size"], profile["lr"], tuple(profile["temperature"]))
         cells = list(itertools.product(PAPER, SEEDS))
         pairs = [self.pairs(*cell) for cell in cells]
         runs = []
@@ -95,8 +96,8 @@ class World:
             engine = FastEngine(self.subject, self.cache, PLANTED, featurizer)
             runs.append(MaskRun(engine, rotation, of_cell["train"], seed))
         found = {}
-        for cell, of_cell, run, trained in zip(cells, pairs, runs, train(runs, schedule, "cpu"), strict=True):
-            result = evaluate(run.engine, trained.theta, of_cell["test"], profile["temperature"][1])
+        for cell, of_cell, run, trained in zip(cells, pairs, runs, train(runs, SCHEDULE, "cpu"), strict=True):
+            result = evaluate(run.engine, trained.theta, of_cell["test"], PROFILE["temperature"][1])
             found[cell] = result["hard"]["disentangle"]
         return found
 
@@ -203,16 +204,14 @@ def test_das_is_perfect_and_its_interval_has_a_width(estimates):
 
 def test_neurons_cannot_be_told_from_neurons_with_another_seed(planted):
     """Masks trained twice on the same pairs, which come in another order the second time."""
-    profile = PROFILES["toy"]
-    schedule = Schedule(profile["epochs"], profile["batch_size"], profile["lr"], tuple(profile["temperature"]))
     engine = FastEngine(planted.subject, planted.cache, PLANTED, Neuron(planted.subject.d_model))
     parts = [planted.pairs("country", seed) for seed in SEEDS]
     orders = list(itertools.product((0, 10), SEEDS))
     runs = [MaskRun(engine, None, parts[seed]["train"], seed + more) for more, seed in orders]
-    trained = train(runs, schedule, "cpu")
+    trained = train(runs, SCHEDULE, "cpu")
     cells = ([], [])
     for (more, seed), its in zip(orders, trained, strict=True):
-        hits = outcomes(engine, its.theta, parts[seed]["test"], profile["temperature"][1])["hard"]
+        hits = outcomes(engine, its.theta, parts[seed]["test"], PROFILE["temperature"][1])["hard"]
         cells[more // 10].append(outcomes_of(hits.numpy(), planted.test_pairs("country", seed), "country"))
     found = stats.difference(*cells, "disentangle", new_seeds=True)
     assert stats.verdict(found.value, found.p) == stats.CANNOT_TELL
