@@ -8,9 +8,12 @@ library matters only to the command that uses it.  No other product file imports
 third-party library directly.
 """
 
+import contextlib
+import gc
 import importlib
 import importlib.util
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -104,11 +107,28 @@ def load(module: str) -> ModuleType:
     """Import a module of a library.  Raises MissingLibrary if the library itself is not installed."""
     library = module.partition(".")[0]
     try:
-        return importlib.import_module(module)
+        with uncollected():
+            return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != library:
             raise  # the library is there, something that it needs is not
         raise MissingLibrary(library) from None
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Within, Python looks for no garbage.
+
+    While it imports torch and transformers it makes a million objects, all of which stay; to look through them again
+    and again takes a fifth of that time.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def require(library: str) -> None:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from common.errors import UserError
-from imports import hub_logging, huggingface_hub, require, torch, transformers
+from imports import hub_logging, huggingface_hub, require, torch, transformers, uncollected
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -27,7 +27,7 @@ def _loading(name: str):
         )
     hub_logging.set_verbosity_error()
     try:
-        with quiet(bars=not is_folder):
+        with quiet(bars=not is_folder), uncollected():  # it imports the model's module
             yield
     except UserError:
         raise

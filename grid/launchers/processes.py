@@ -5,6 +5,7 @@ ctrl-C and SIGTERM on as SIGTERM, and sees to it that none outlives it.  Signals
 raise within the pool could leave a lock there that nobody opens again.
 """
 
+import contextlib
 import multiprocessing
 import os
 import pickle
@@ -17,6 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 
 from common.errors import UserError
+from common.paths import HOME
 from common.stopping import Stopped, held, listening, stop_here
 from grid.devices import use_gpu
 from grid.progress import Progress
@@ -43,7 +45,7 @@ def launch(job: Job) -> bool:
     with (
         held(),
         Progress(*work.size()) as progress,
-        ProcessPoolExecutor(n, _context(job.settings.device), initializer=_live_with_parent) as pool,
+        ProcessPoolExecutor(n, _context(job.settings.device, _libraries(work)), initializer=_live_with_parent) as pool,
     ):
         try:
             _watch(_start(pool, sent, n), work, progress)
@@ -53,8 +55,13 @@ def launch(job: Job) -> bool:
     return True
 
 
-def _context(device: str):
-    """How processes begin: forked from one that has the libraries and does nothing else, where that is safe.
+def _libraries(work: Work) -> list[str]:
+    """The modules that every process needs: this file with all that it imports, and transformers' of the model."""
+    return [__name__, type(work.inputs.subject.model).__module__]
+
+
+def _context(device: str, read_ahead: list[str]):
+    """How processes begin: forked from one that has read these modules and does nothing else, where that is safe.
 
     Of this process's threads a fork would copy the locks alone; and CUDA cannot be used behind a fork if anything
     asked for it before.
@@ -62,19 +69,34 @@ def _context(device: str):
     if device != "cpu" or not sys.platform.startswith("linux"):
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload(read_ahead)
     return context
 
 
-def _start(pool: ProcessPoolExecutor, sent: bytes, n: int) -> list[Future]:
-    """Start the processes.  Only this one hears ctrl-C: the others inherit that it is blocked."""
+@contextlib.contextmanager
+def _handing_on():
+    """What is started within does not hear ctrl-C, which is this process's to hear, and finds our modules.
+
+    Python hands sys.path to the process that forks, which in some versions (3.11) passes it over: from any folder but
+    ours it would read nothing ahead, without a word.
+    """
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HOME), before]))
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        del os.environ["PYTHONPATH"]
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
+
+
+def _start(pool: ProcessPoolExecutor, sent: bytes, n: int) -> list[Future]:
+    with _handing_on():
         works = [pool.submit(_work, sent, number, EVERY) for number in range(n)]
         # The pool watches the processes that it knew when it was last told of work, before it started the newest one.
         return [*works, pool.submit(int)]
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _stop(processes: list) -> None:

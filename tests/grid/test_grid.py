@@ -1,6 +1,7 @@
 """A grid of runs: its files, doing nothing twice, and going on after a kill as if nothing had happened."""
 
 import ast
+import gc
 import importlib
 import json
 import random
@@ -472,12 +473,19 @@ def test_dry_run_of_the_toy_world_does_not_build_it(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_wandb_offline(toy_world, tmp_path):
-    """Without an account: its files lie beside the results and nothing is sent."""
-    places = {f"WANDB_{kind}_DIR": tmp_path / "own" / kind.lower() for kind in ("CONFIG", "CACHE", "DATA")}
+@pytest.fixture
+def wandb_offline(tmp_path, monkeypatch):
+    """Commands that are started log without an account or a network, and keep nothing in the user's folders."""
+    for kind in ("CONFIG", "CACHE", "DATA"):
+        monkeypatch.setenv(f"WANDB_{kind}_DIR", str(tmp_path / "own" / kind.lower()))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.delenv("WANDB_DIR", raising=False)
+
+
+def test_wandb_offline(toy_world, tmp_path, wandb_offline):
+    """Its files lie beside the results and nothing is sent."""
     argv = [*TOY, "--targets", "country", "--methods", "none", "--layers", "2", "--epochs", "1", "--wandb"]
-    places |= {"WANDB_MODE": "offline", "WANDB_DIR": None}
-    status, out, err = finish(start(*argv, "--output", tmp_path / "out", **places))
+    status, out, err = finish(fork(*argv, "--output", tmp_path / "out"))
     assert status == 0, err
     (log,) = (tmp_path / "out" / "wandb").glob("offline-run-*")
     assert [path.stat().st_size > 0 for path in log.glob("*.wandb")] == [True]
@@ -485,12 +493,10 @@ def test_wandb_offline(toy_world, tmp_path):
     assert "results: " in out
 
 
-def test_wandb_logs_what_was_done_before_without_it(toy_world, tmp_path):
+def test_wandb_logs_what_was_done_before_without_it(toy_world, tmp_path, wandb_offline):
     argv = [*TOY, "--targets", "country", "--methods", "none", "full", "--layers", "2", "--epochs", "1"]
     assert main([*argv, "--output", str(tmp_path / "out")]) == 0
-    places = {f"WANDB_{kind}_DIR": tmp_path / "own" / kind.lower() for kind in ("CONFIG", "CACHE", "DATA")}
-    places |= {"WANDB_MODE": "offline", "WANDB_DIR": None}
-    status, _, err = finish(start(*argv, "--wandb", "--output", tmp_path / "out", **places))
+    status, _, err = finish(fork(*argv, "--wandb", "--output", tmp_path / "out"))
     assert status == 0, err
     assert "2 done before, 0 to do" in err
     assert len(list((tmp_path / "out" / "wandb").glob("offline-run-*"))) == 2
@@ -550,6 +556,13 @@ def test_the_package_of_a_missing_library(monkeypatch):
         _ = imports.no_such_library
     with pytest.raises(imports.MissingLibrary, match=r"pip install no-such-package"):
         imports.require("no_such_library")
+
+
+def test_no_garbage_is_looked_for_while_a_library_is_imported(tmp_path, monkeypatch):
+    (tmp_path / "library_that_looks.py").write_text("import gc\nlooks = gc.isenabled()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert imports.load("library_that_looks").looks is False
+    assert gc.isenabled()
 
 
 def test_a_library_that_lacks_another_keeps_its_traceback(tmp_path, monkeypatch):

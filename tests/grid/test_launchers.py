@@ -29,7 +29,7 @@ from main import main
 from masks.training import Training
 
 LONG = ("--model", "toy", "--device", "cpu", "--methods", "neuron", "das", "--layers", "1", "2", "3", "--joint", "2")
-LONG = (*LONG, "--epochs", "8", "--max-pairs", "64")
+LONG = (*LONG, "--epochs", "4", "--max-pairs", "64")
 N_CELLS = 12
 # As main.py, but its leases tell often how far it is.
 TALKATIVE = """
@@ -169,7 +169,7 @@ def test_unfinished_training_of_other_settings_is_begun_anew(stopped, tmp_path, 
     layer = str(int(path.stem.removeprefix("layer")))
     for result in folder.glob("out/toy/*/*/layer*"):
         result.unlink()
-    argv = ["1" if word == "8" else word for word in LONG if word not in {"1", "2", "3"} - {layer}]
+    argv = ["1" if word == "4" else word for word in LONG if word not in {"1", "2", "3"} - {layer}]
     argv.remove("--joint") if "--joint" in argv else None
     run(folder, *argv)
     (note,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: the unfinished")]
@@ -208,7 +208,7 @@ def kill_at_random(folder: Path, rng: random.Random, *more) -> int:
     process = fork(*LONG, *more, "--output", folder / "out", code=TALKATIVE)
     try:
         wait_until(lambda: process.poll() is not None or (root / "tasks").exists(), process)
-        time.sleep(rng.uniform(0, 4))
+        time.sleep(rng.uniform(0, 3))
         process.send_signal(rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
         finish(process)
     finally:
@@ -332,7 +332,7 @@ def test_processes_that_are_stopped(undisturbed, tmp_path, what):
     assert are_gone(children, 10)
     left = {path.suffix for path in (root / "tasks").glob("*")}  # the folder goes with the last file in it
     if "worker" in what:
-        assert left <= {".safetensors", ".lease"}
+        assert left <= {".safetensors", ".lease", ".tmp"}  # what was being written; `go_on` sees that it goes
         assert len(list(root.glob("*/*/layer*.json"))) < N_CELLS, "the other one went on to the end"
     else:
         assert left == {".safetensors"}, (left, err)
@@ -347,7 +347,8 @@ def test_processes_that_are_stopped(undisturbed, tmp_path, what):
 )
 def test_processes_that_are_stopped_while_they_start(toy_world, tmp_path, number, code, n_begun):
     """No signal is lost, and nobody does the work of a parent that is gone."""
-    process = fork(*LONG, "--launcher", "processes", "2", "--output", tmp_path / "out")
+    # Long, as a worker that is there trains until the parent's next look, up to a second later.
+    process = fork(*LONG, "--epochs", "60", "--launcher", "processes", "2", "--output", tmp_path / "out")
     try:
         wait_until(lambda: len(descendants_of(process.pid)) >= n_begun, process)
         children = descendants_of(process.pid)
@@ -359,6 +360,20 @@ def test_processes_that_are_stopped_while_they_start(toy_world, tmp_path, number
     assert status == code, err
     assert are_gone(children, 30)
     assert list((tmp_path / "out").rglob("layer*.json")) == []
+
+
+def test_processes_find_what_is_read_ahead_from_any_folder(tmp_path):
+    """A process has the module before it is asked for anything."""
+    code = """
+import os, sys
+from concurrent.futures import ProcessPoolExecutor
+from grid.launchers.processes import _context, _handing_on
+
+os.chdir(sys.argv[1])
+with ProcessPoolExecutor(1, _context("cpu", ["common.leases"])) as pool, _handing_on():
+    print(pool.submit(eval, "'common.leases' in __import__('sys').modules").result())
+"""
+    assert finish(fork(tmp_path, code=code)) == (0, "True\n", "")
 
 
 def test_error_in_a_process_is_told_and_kept_for_status(toy_world, tmp_path, capsys):
@@ -391,7 +406,7 @@ def test_status_and_collect_while_it_runs(undisturbed, tmp_path, capsys):
     assert max(map(len, out.splitlines())) <= 80
     text = " ".join(out.split())
     assert re.match("12 cells: 4 done, 4 at work, 4 missing", text)
-    said = rf"layer 2 0/4 done; at work: \S+ \(process {process.pid}\) since .*step \d+ of 256, loss \d"
+    said = rf"layer 2 0/4 done; at work: \S+ \(process {process.pid}\) since .*step \d+ of 128, loss \d"
     assert re.search(said, text)
     assert "layer 3 0/4 done; missing" in text
     assert main([*LONG, "--status", *output]) == 0
@@ -405,7 +420,7 @@ def test_status_and_collect_while_it_runs(undisturbed, tmp_path, capsys):
     assert "-- layer 1" in out
     assert "-- layer 2" not in out
     assert main([*LONG, "--collect", "--epochs", "7", *output]) == 2
-    require_words(error_line(capsys.readouterr().err), ["layer01-seed0.json", "epochs 8 there, 7 now", "collect with"])
+    require_words(error_line(capsys.readouterr().err), ["layer01-seed0.json", "epochs 4 there, 7 now", "collect with"])
     assert {path: path.read_bytes() for path in before} == before
 
 
