@@ -141,6 +141,7 @@ def serve(asked: socket.socket) -> dict:
 
 def work(fd: int) -> None:
     """Import the libraries, then fork; in a child, be the command."""
+    gc.disable()
     import transformers
 
     import eval_sae  # noqa: F401
@@ -150,6 +151,7 @@ def work(fd: int) -> None:
 
     _ = transformers.GPT2LMHeadModel, transformers.PreTrainedTokenizerFast  # read when they are first asked for
     gc.freeze()  # else every child looks through all of it once more, as it ends
+    gc.enable()
     asked = serve(socket.socket(fileno=fd))
     if asked["code"] is not None:
         sys.argv = ["-c", *asked["argv"]]

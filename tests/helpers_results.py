@@ -1,5 +1,6 @@
 """Results written by hand, as main.py and eval_sae.py would write them."""
 
+import functools
 import hashlib
 import json
 from pathlib import Path
@@ -58,7 +59,7 @@ def result(target: str, method: str, layer: int, seed: int = 0, hard=(0.5, 0.5),
     return {**content, **changes}
 
 
-def named_pairs(target: str, seed: int) -> dict:
+def named_pairs(seed: int) -> dict:
     """A pair file: 30 cities in 15 countries, test pairs that go round them; another seed begins elsewhere."""
     facts = {f"city {i}": {"country": f"country {i // 2}", "continent": f"continent {i // 10}"} for i in range(30)}
     test = [
@@ -67,6 +68,13 @@ def named_pairs(target: str, seed: int) -> dict:
         for i in range(N)
     ]
     return {"train": [], "validation": [], "test": test, "facts": facts}
+
+
+@functools.cache
+def pair_file(seed: int) -> tuple[str, str]:
+    """(text, digest) of those pairs."""
+    pairs = named_pairs(seed)
+    return json.dumps(pairs), fingerprint(pairs)
 
 
 def fingerprint(content: dict) -> str:
@@ -89,9 +97,9 @@ def write(root: Path, content: dict, folder: str | None = None, **more) -> Path:
     target = root / (folder or content["model"].replace("/", "--")) / content["target"]
     path = target / content["method"].replace("/", "--") / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    pairs = named_pairs(content["target"], content["seed"])
-    (target / content["pairs"]).write_text(json.dumps(pairs))
-    content = {**content, "config": {**content["config"], "pairs_digest": fingerprint(pairs)}}
+    pairs, pairs_digest = pair_file(content["seed"])
+    (target / content["pairs"]).write_text(pairs)
+    content = {**content, "config": {**content["config"], "pairs_digest": pairs_digest}}
     scores = {**content["test"], **content["baselines"]}
     tensors = {f"outcome_{name}": outcomes(three) for name, three in scores.items() if three}
     tensors = {"theta": np.zeros(content["n_features"], np.float32), **tensors, **more}

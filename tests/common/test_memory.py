@@ -11,7 +11,8 @@ from masks.engines import FastEngine
 from results.run import Run
 from results.store import Store
 
-TOY = ("--model", "toy", "--layers", "2", "--methods", "none", "neuron", "bloom", "--epochs", "1", "--seeds", "0", "1")
+TOY = ("--model", "toy", "--layers", "2", "--methods", "none", "neuron", "bloom", "--epochs", "1", "--max-pairs", "128")
+TOY = (*TOY, "--seeds", "0", "1")
 
 
 def out_of(kind: str) -> Exception:

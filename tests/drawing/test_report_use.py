@@ -33,15 +33,16 @@ def press(page, table: str, head: str, key: str | None = None) -> str | None:
 
 
 @pytest.mark.parametrize(
-    ("table", "head"),
+    ("table", "head", "key"),
     [
-        ("differences-table", "difference"),
-        ("differences-table", "95 %"),
-        ("scores-country", "selected"),
-        ("quality-table", "squared error"),
+        ("differences-table", "difference", None),
+        ("differences-table", "95 %", "Enter"),
+        ("scores-country", "selected", None),
+        ("scores-country", "selected", "Space"),
+        ("quality-table", "squared error", None),
+        ("quality-table", "squared error", "Enter"),
     ],
 )
-@pytest.mark.parametrize("key", [None, "Enter", "Space"])
 def test_numbers_sort_as_numbers(opened, toy_report, table, head, key):
     page = opened(toy_report)
     before = [text for text in column(page, table, head) if text != EN_DASH]

@@ -320,7 +320,7 @@ def require_legible(figure) -> None:
     """No text is cut off by the canvas, none lies over another, no key covers a panel."""
     canvas = FigureCanvasAgg(figure)
     with look():
-        canvas.draw()
+        figure.draw_without_rendering()
     renderer, edge = canvas.get_renderer(), figure.bbox
     boxes = []
     for text in shown_texts(figure):
@@ -792,7 +792,7 @@ def test_mangled_json_is_never_a_traceback(tmp_path, capsys, monkeypatch, data):
 
 def draw_only(figure) -> None:
     with look():
-        FigureCanvasAgg(figure).draw()
+        figure.draw_without_rendering()
 
 
 def test_the_script_itself(tmp_path):

@@ -3,13 +3,13 @@
 import shutil
 
 import pytest
-from helpers_explain import METHODS, TOP, Explained, explain
+from helpers_explain import MAX_PAIRS, METHODS, TOP, Explained, explain
 
 
 @pytest.fixture(scope="session")
 def explained(toy_world, tmp_path_factory) -> Explained:
     """Three methods with two seeds at the planted layer, on few pairs."""
-    flags = ["--methods", *METHODS, "--seeds", "0", "1", "--max-pairs", "100"]
+    flags = ["--methods", *METHODS, "--seeds", "0", "1", "--max-pairs", str(MAX_PAIRS)]
     return explain(tmp_path_factory.mktemp("explained"), toy_world / "saes", flags, TOP)
 
 

@@ -19,6 +19,7 @@ from toy import world as toy
 PLANTED = toy.Recipe().planted_layer
 METHODS = ("neuron", "das", "openai")
 TOP = 25  # effects of so many: of fewer than the masks select
+MAX_PAIRS = 60
 OTHER = {"country": "continent", "continent": "country"}
 AT = -8  # the city's position: "X is a city in the country of"
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from helpers_explain import METHODS, PLANTED, TOP
+from helpers_explain import MAX_PAIRS, METHODS, PLANTED, TOP
 
 from data.facts import read_cities
 from data.pairs import batch_of, make_pairs
@@ -53,7 +53,7 @@ def test_logits_of_subsets_are_those_of_plain_hooks(explained, toy_world, method
     subject = load_subject(str(toy_world))
     prompts = build_prompts(read_cities(toy_world / "cities.csv"), subject.tokenizer, "bare")
     cache = subject.harvest(prompts, [PLANTED], progress=False)
-    pairs = batch_of(make_pairs(prompts, "country", "strict", "cities", 0, 100)["test"], prompts, "country")
+    pairs = batch_of(make_pairs(prompts, "country", "strict", "cities", 0, MAX_PAIRS)["test"], prompts, "country")
     featurizer = FixedDirections(judge.tensors["rotation"]) if method == "das" else Neuron(64)
     if method == "openai":
         featurizer = Sae(load_sae(method, explained.saes / method / f"{PLANTED}.pt"))

@@ -1,4 +1,4 @@
-"""The fast engine against nnsight and against plain hooks, on half of GPT-2 small and with every kind of features."""
+"""The fast engine against nnsight and plain hooks, on a third of GPT-2 small and with every kind of features."""
 
 from dataclasses import replace
 
@@ -17,15 +17,15 @@ from models import Subject
 from saes.autoencoder import SparseAutoencoder
 from toy import world as toy
 
-SIZES = {"n_layer": 6, "vocab_size": 9000, "bos_token_id": 0, "eos_token_id": 0}
-LAYERS = (0, 2, 4)  # of six: the first, a middle and the last but one
+SIZES = {"n_layer": 4, "vocab_size": 9000, "bos_token_id": 0, "eos_token_id": 0}
+LAYERS = (0, 1, 2)  # of four: the first, a middle and the last but one
 LOGITS = 2e-5
 METHODS = ("neuron", "das", "openai", "bloom")
 
 
 @pytest.fixture(scope="module")
 def subject() -> Subject:
-    """Six of GPT-2 small's blocks, and words in more than two parts of the head (decoder/head.py).
+    """Four of GPT-2 small's blocks, and words in more than two parts of the head (decoder/head.py).
 
     Random weights, three times as large as at the start of training, so that attention is far from uniform and a wrong
     mask or position shows in the logits.
@@ -78,9 +78,11 @@ def make_featurizer(name: str):
     )
 
 
-@pytest.mark.parametrize("layer", LAYERS)
-@pytest.mark.parametrize("method", METHODS)
-def test_engines_agree(subject, cache, pairs, layer, method):
+@pytest.mark.parametrize(
+    ("method", "layer"),
+    [*((method, 1) for method in METHODS), ("das", 0), ("openai", 0), ("neuron", 2), ("bloom", 2)],
+)
+def test_engines_agree(subject, cache, pairs, method, layer):
     """Logits to 2e-5, the mask's gradient (and the rotation's) to 1e-4 of its largest entry, at a random mask."""
     results = []
     for Engine in (FastEngine, NnsightEngine):
@@ -132,7 +134,7 @@ def test_batched_loss_gives_each_run_its_own_answers(subject, cache, pairs, laye
         assert (gradients[j] - wanted).abs().max() < 1e-4 * wanted.abs().max()
 
 
-@pytest.mark.parametrize("layer", [*LAYERS, 5])
+@pytest.mark.parametrize("layer", [*LAYERS, 3])
 def test_fast_logits_equal_plain_hooks(subject, prompts, pairs, layer):
     """Half of the coordinates from the source, written in by a forward hook; of the last layer too."""
     mask, rows = (torch.arange(768) % 2).float(), prompts.rows
@@ -146,7 +148,7 @@ def test_fast_logits_equal_plain_hooks(subject, prompts, pairs, layer):
         assert (found - torch.stack(wanted)).abs().max() < LOGITS
         difference = (engine.logits(pairs, torch.zeros(768)) - found).abs().max()
     # If a patch hardly mattered, this test could not see an error; after the last layer it cannot reach the end.
-    assert difference > 100 * LOGITS if layer < 5 else difference == 0
+    assert difference > 100 * LOGITS if layer < 3 else difference == 0
 
 
 def test_known_facts_are_those_of_full_forward_passes(subject, cache, prompts):

@@ -23,6 +23,7 @@ from saes.autoencoder import SparseAutoencoder
 
 METHODS = ("openai", "apollo-e2e", "apollo-e2e+ds", "bloom")
 LAYERS = {"bare": range(6), "few-shot": (0, 2, 5)}
+EVERY = {"bare": 1, "few-shot": 4}  # of the cities: few-shot prompts are seven times as long
 PAPER = ("country", "continent")
 AT = -8  # the city's position
 NEAR = 2e-6  # of a latent's threshold: so near, rounding decides whether it fires
@@ -102,11 +103,11 @@ def test_ce_loss_score():
 class Judge:
     """The toy model through transformers alone: full forward passes of whole prompts, and hooks."""
 
-    def __init__(self, folder: Path, style: str):
+    def __init__(self, folder: Path, style: str, facts: Path):
         self.folder, self.style = folder, style
         self.model = AutoModelForCausalLM.from_pretrained(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        cities = read_cities(folder / "cities.csv")
+        cities = read_cities(facts)
         self.tokens, self.labels = {}, {}
         for attribute in PAPER:
             before = tokenizer.bos_token
@@ -186,14 +187,32 @@ class Judge:
         }
 
 
+@pytest.fixture(scope="module")
+def outputs(toy_world, tmp_path_factory):
+    """The folder of all scores with a kind of prompt, and its facts.
+
+    The model does not know the facts behind a few-shot prefix.
+    """
+
+    @functools.cache
+    def output(style: str) -> tuple[Path, Path]:
+        folder = tmp_path_factory.mktemp(style)
+        header, *cities = (toy_world / "cities.csv").read_text().splitlines()
+        facts = folder / "cities.csv"
+        facts.write_text("\n".join([header, *cities[:: EVERY[style]]]) + "\n")
+        flags = ("--prompt", "few-shot", "--unfiltered", "--facts", facts) if style == "few-shot" else ()
+        flags = (*flags, "--layers", *LAYERS[style])
+        assert evaluate("--model", "toy", "--output", folder, "--raw-residual", *flags) == 0
+        return folder, facts
+
+    return output
+
+
 @pytest.fixture(scope="module", params=["bare", "few-shot"])
-def scored(request, toy_world, tmp_path_factory):
-    """(scores, judge) with either kind of prompt; the model does not know the facts behind a few-shot prefix."""
-    output = tmp_path_factory.mktemp(request.param)
-    flags = ("--prompt", "few-shot", "--unfiltered") if request.param == "few-shot" else ()
-    flags = ("--layers", *LAYERS[request.param], *flags)
-    assert evaluate("--model", "toy", "--output", output, "--raw-residual", *flags) == 0
-    return rows_of(output), Judge(toy_world, request.param)
+def scored(request, toy_world, outputs):
+    """(scores, judge) with either kind of prompt."""
+    output, facts = outputs(request.param)
+    return rows_of(output), Judge(toy_world, request.param, facts)
 
 
 def test_every_case_is_there_once(scored):
@@ -376,12 +395,14 @@ def test_an_interruption_keeps_finished_layers(toy_world, tmp_path, monkeypatch,
     assert scores[0] == scores[1]
 
 
-def test_the_table_fits_a_terminal(toy_world, tmp_path, capsys):
-    assert evaluate("--model", "toy", "--output", tmp_path, "--raw-residual") == 0
+def test_the_table_fits_a_terminal(outputs, capsys):
+    output, _ = outputs("bare")
+    capsys.readouterr()
+    assert evaluate("--model", "toy", "--output", output, "--raw-residual") == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(len(line) for line in lines if not line.startswith("scores: ")) <= 80  # the path is as long as it is
     assert any("toy world" in line for line in lines)
-    rows = rows_of(tmp_path)
+    rows = rows_of(output)
     start_of = lines.index(next(line for line in lines if line.startswith("continent, at all positions")))
     body = [line for line in lines[start_of + 2 :] if line[14:16].strip().isdecimal()]
     shown = {(line[:14].strip(), int(line[14:16])): [float(cell) for cell in line[16:].split()] for line in body}

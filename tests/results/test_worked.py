@@ -133,7 +133,7 @@ def test_a_kind_without_a_pair_is_named(tmp_path):
     content = result("country", "das", 0, hard=(1.0, 0.0), words=words)
     write(tmp_path, content, answer_hard=np.full(2 * N, 7, np.int32), answer_none=np.full(2 * N, 8, np.int32))
     worked = worked_pairs(read(tmp_path), "country", "hard")
-    base, source, _ = named_pairs("country", 0)["test"][0]
+    base, source, _ = named_pairs(0)["test"][0]
     first = WorkedPair(
         "worked", base, source, "country", f"{base} is a city in the country of", r"'\n'", "Peru", "country 0"
     )

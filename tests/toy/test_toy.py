@@ -36,7 +36,7 @@ from saes.releases import RELEASES, locate
 from toy import world as toy
 
 PLANTED = toy.Recipe().planted_layer
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1)
 PROFILE = PROFILES["toy"]
 SCHEDULE = Schedule(PROFILE["epochs"], PROFILE["batch_size"], PROFILE["lr"], tuple(PROFILE["temperature"]))
 AT_PLANTED = ("--model", "toy", "--layers", str(PLANTED))
@@ -54,7 +54,7 @@ def output(toy_world, tmp_path_factory):
 def scores(output):
     """{(target, method): [hard test scores, one per seed]} at the planted block."""
     found = defaultdict(list)
-    for file in sorted(output.glob("toy/*/*/layer*-seed[012].json")):
+    for file in sorted(output.glob("toy/*/*/layer*-seed[01].json")):
         result = json.loads(file.read_text())
         found[result["target"], result["method"]].append(result["test"]["hard"] | {"l0": result["l0"]})
     assert set(found) == {(target, method) for target in PAPER for method in METHODS}
@@ -177,7 +177,7 @@ def test_the_model_knows_every_fact(planted, neuron_world, control_world):
 
 @pytest.fixture(scope="module")
 def estimates(output) -> dict:
-    """estimates.json of neuron, das and openai; three of the seeds are done."""
+    """estimates.json of neuron, das and openai; two of the seeds are done."""
     flags = [*AT_PLANTED, "--methods", "neuron", "das", "openai", "--targets", "country"]
     assert main.main([*flags, "--seeds", "0", "1", "2", "3", "4", "--output", str(output)]) == 0
     return json.loads((output / "toy" / "estimates.json").read_text())
@@ -205,8 +205,9 @@ def test_das_is_perfect_and_its_interval_has_a_width(estimates):
 def test_neurons_cannot_be_told_from_neurons_with_another_seed(planted):
     """Masks trained twice on the same pairs, which come in another order the second time."""
     engine = FastEngine(planted.subject, planted.cache, PLANTED, Neuron(planted.subject.d_model))
-    parts = [planted.pairs("country", seed) for seed in SEEDS]
-    orders = list(itertools.product((0, 10), SEEDS))
+    seeds = (0, 1, 2)
+    parts = [planted.pairs("country", seed) for seed in seeds]
+    orders = list(itertools.product((0, 10), seeds))
     runs = [MaskRun(engine, None, parts[seed]["train"], seed + more) for more, seed in orders]
     trained = train(runs, SCHEDULE, "cpu")
     cells = ([], [])
