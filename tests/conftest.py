@@ -19,7 +19,6 @@ from toy import world as toy
 
 gc.disable()  # until all is collected
 torch.set_num_threads(1)
-MEASURE, _MEASURED = selfcheck.measured, {}
 LONGEST = {name: number for number, name in enumerate(("toy", "grid", "quality", "drawing", "masks"))}
 
 
@@ -100,18 +99,25 @@ def smollm2() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def measured_once():
+    """As `grid.selfcheck.measured`, but once for all that a self-check depends on."""
+    measure, done = selfcheck.measured, {}
+
+    def measured(settings, inputs):
+        key = json.dumps(selfcheck._key(settings, inputs, ""))
+        if key not in done:
+            done[key] = measure(settings, inputs)
+        return done[key]
+
+    return measured
+
+
 @pytest.fixture(autouse=True)
-def checked_once(monkeypatch, request):
+def checked_once(monkeypatch, request, measured_once):
     """A self-check that passed is not measured again by this process, but where it is what the test is about."""
     if request.path.name != "test_selfcheck.py":
-        monkeypatch.setattr(selfcheck, "measured", _measured_once)
-
-
-def _measured_once(settings, inputs):
-    key = json.dumps(selfcheck._key(settings, inputs, ""))
-    if key not in _MEASURED:
-        _MEASURED[key] = MEASURE(settings, inputs)
-    return _MEASURED[key]
+        monkeypatch.setattr(selfcheck, "measured", measured_once)
 
 
 @pytest.fixture(autouse=True)

@@ -21,6 +21,8 @@ import types
 
 from helpers_cli import HOME, ctrl_c_as_usual, start
 
+from imports import uncollected
+
 
 class Forked:
     """What the tests use of subprocess.Popen, for a process that is nobody's child here."""
@@ -141,17 +143,16 @@ def serve(asked: socket.socket) -> dict:
 
 def work(fd: int) -> None:
     """Import the libraries, then fork; in a child, be the command."""
-    gc.disable()
-    import transformers
+    with uncollected():
+        import transformers
 
-    import eval_sae  # noqa: F401
-    import grid.experiment
-    import grid.launchers.processes  # noqa: F401
-    import quality.scoring  # noqa: F401
+        import eval_sae  # noqa: F401
+        import grid.experiment
+        import grid.launchers.processes  # noqa: F401
+        import quality.scoring  # noqa: F401
 
-    _ = transformers.GPT2LMHeadModel, transformers.PreTrainedTokenizerFast  # read when they are first asked for
-    gc.freeze()  # else every child looks through all of it once more, as it ends
-    gc.enable()
+        _ = transformers.GPT2LMHeadModel, transformers.PreTrainedTokenizerFast  # read when they are first asked for
+        gc.freeze()  # else every child looks through all of it once more, as it ends
     asked = serve(socket.socket(fileno=fd))
     if asked["code"] is not None:
         sys.argv = ["-c", *asked["argv"]]

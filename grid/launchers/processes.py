@@ -19,7 +19,7 @@ from dataclasses import replace
 
 from common.errors import UserError
 from common.paths import HOME
-from common.stopping import Stopped, held, listening, stop_here
+from common.stopping import Stopped, held, is_asked, listening, stop_here
 from grid.devices import use_gpu
 from grid.progress import Progress
 from grid.work import Job, Work, do_shares, say_who
@@ -159,6 +159,7 @@ def _live_with_parent() -> None:
 
 def _stop_with_parent() -> None:
     multiprocessing.parent_process().join()
-    os.kill(os.getpid(), signal.SIGTERM)
+    if not is_asked():  # told twice, it would stop at once and leave what it is writing
+        os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(PATIENCE)
     os._exit(1)
